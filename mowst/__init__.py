@@ -1,0 +1,45 @@
+r"""Mixture of weak and strong experts on graphs."""
+
+from importlib.metadata import version
+
+from torch_geometric import seed_everything
+
+from mowst.data import load_task
+from mowst.nn import (
+    GCN,
+    GIN,
+    MLP,
+    GraphSAGE,
+    LearnedConfidence,
+    MonotoneConfidence,
+    Mowst,
+    MowstOutput,
+    PowerConfidence,
+    StepConfidence,
+    build_expert,
+)
+from mowst.task import GraphTask
+from mowst.train import FitResult, ProgressBar, TrainConfig, fit
+
+__version__ = version("mowst")
+
+__all__ = [
+    "GCN",
+    "GIN",
+    "MLP",
+    "FitResult",
+    "GraphSAGE",
+    "GraphTask",
+    "LearnedConfidence",
+    "MonotoneConfidence",
+    "Mowst",
+    "MowstOutput",
+    "PowerConfidence",
+    "ProgressBar",
+    "StepConfidence",
+    "TrainConfig",
+    "build_expert",
+    "fit",
+    "load_task",
+    "seed_everything",
+]

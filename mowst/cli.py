@@ -1,0 +1,154 @@
+r"""The command line: :obj:`mowst train`, :obj:`mowst evaluate`, :obj:`mowst datasets`."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+import mowst
+from mowst.data import DATASETS, load_task
+from mowst.nn.build import ModelConfig, build_model
+from mowst.presets import preset
+from mowst.train import METHODS, ProgressBar, RunFolder, TrainConfig, fit, score_model
+
+PERCENT = "{:.2f}".format
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    r"""Runs a command; returns the exit status. Errors of the user's making are one line on stderr."""
+    argv = [_spelled(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+    sys.path.append("")  # import paths such as my_gnn.MyGNN start at the current directory, as with python -m
+    commands = {"train": _train, "evaluate": _evaluate, "datasets": _datasets}
+    options = _parser().parse_args(argv)
+    if options.subcommand == "train":
+        options = _parser(preset(options.train.data)).parse_args(argv)
+    try:
+        commands[options.subcommand](options[options.subcommand])
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"mowst: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="mowst",
+        description="Mixture of weak and strong experts on graphs.",
+        version=f"mowst {mowst.__version__}",
+    )
+    commands = parser.add_subcommands()
+
+    train = ArgumentParser(description="Trains an MLP and a GNN, and the confidence that decides between them.")
+    train.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below")
+    train.add_argument("data", nargs="?", default="digits", help="name of a data set, see 'mowst datasets'")
+    train.add_argument("--method", default="mowst", help=f"one of {', '.join(METHODS)}")
+    train.add_argument("--split", type=int | str, default=0, help="which split, or 'random-SEED'")
+    train.add_argument("--seed", type=int, default=0, help="seed of parameters and training")
+    _add_places(train)
+    train.add_argument("--run_dir", type=str | None, help="folder to write, by default a new one under runs/")
+    train.add_class_arguments(ModelConfig, None, as_group=True)
+    train.add_class_arguments(TrainConfig, None, as_group=True)
+    train.set_defaults(dict(defaults or {}))
+    commands.add_subcommand("train", train, help="train a model and write a run folder")
+
+    evaluate = ArgumentParser(description="Scores the model of a run again, on its own data or on another split.")
+    evaluate.add_argument("run", help="folder that 'mowst train' wrote")
+    evaluate.add_argument("--data", type=str | None, help="another data set than the run's")
+    evaluate.add_argument("--split", type=int | str | None, help="another split than the run's")
+    evaluate.add_argument("--trust", action="store_true", help="follow import paths that the run names")
+    _add_places(evaluate)
+    commands.add_subcommand("evaluate", evaluate, help="score the model of a run")
+
+    datasets = ArgumentParser(description="Lists the known data sets.")
+    commands.add_subcommand("datasets", datasets, help="list the known data sets")
+    return parser
+
+
+def _add_places(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--root", type=str | None, help="folder of the data sets (default: $MOWST_DATA or ~/.cache/mowst)"
+    )
+    parser.add_argument("--device", type=str | None, help="cpu, cuda, ... (default: cuda where there is one)")
+
+
+def _spelled(argument: str) -> str:
+    # Both --run-dir and --run_dir are understood.
+    name, equals, value = argument.partition("=")
+    return name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
+
+
+def _train(options: Namespace) -> None:
+    mowst.seed_everything(options.seed)
+    task = load_task(options.data, root=options.root, split=options.split)
+    model = build_model(_filled(ModelConfig, options), in_channels=task.num_features, out_channels=task.num_classes)
+    settings = _filled(TrainConfig, options)
+    config = {key: value for key, value in options.as_dict().items() if key not in ("config", "run_dir")}
+    folder = RunFolder.create(options.run_dir or _new_run(options), config)
+    print(f"{task}\n{model}")
+    result = fit(
+        model,
+        task,
+        method=options.method,
+        device=_device(options),
+        run_dir=folder,
+        callbacks=[ProgressBar()],
+        **asdict(settings),
+    )
+    names = {"weak": options.weak, "strong": options.strong}
+    rows = {f"{names[expert]} alone": scores for expert, scores in result.alone.items()}
+    if options.method.startswith("mowst"):
+        rows |= {f"{names[part]} in it": scores for part, scores in result.scores.items() if part in names}
+        rows[f"{options.method} ({result.route})"] = asdict(result)
+    _print_table(rows, task.metric, result.weak_share, result.expected)
+    print(f"{result.seconds:.1f} s, {len(result.history)} evaluations; run folder: {folder.path}")
+
+
+def _evaluate(options: Namespace) -> None:
+    folder = RunFolder.open(options.run)
+    config = folder.config
+    data = options.data or config["data"]
+    split = config["split"] if options.split is None else options.split
+    task = load_task(data, root=options.root or config.get("root"), split=split)
+    model = mowst.Mowst.load(folder.model_path, trust=options.trust)
+    device = _device(options)
+    scores = score_model(model.to(device), task.to(device))
+    print(f"{task}\n{model}")
+    rows = {f"{config[part]} in it": scores["scores"][part] for part in ("weak", "strong")}
+    rows[f"{config['method']} ({model.route})"] = scores
+    _print_table(rows, task.metric, scores["weak_share"], scores["expected"])
+
+
+def _datasets(options: Namespace) -> None:
+    rows = [{field.name: getattr(info, field.name) for field in fields(info)} for info in DATASETS.values()]
+    print(pd.DataFrame(rows).to_string(index=False))
+
+
+def _print_table(rows: Mapping[str, Mapping[str, Any]], metric: str, weak_share: float, expected: float | None) -> None:
+    table = pd.DataFrame(
+        {split: [100 * scores[split] for scores in rows.values()] for split in ("train", "val", "test")},
+        index=pd.Index(rows, name=f"{metric} in %"),
+    )
+    print(table.to_string(float_format=PERCENT))
+    print(f"answered by the weak expert: {PERCENT(100 * weak_share)} % of the test nodes")
+    if expected is not None:
+        print(f"expected test score of sampled routing: {PERCENT(100 * expected)}")
+
+
+def _filled(kind: type, options: Namespace) -> Any:
+    return kind(**{field.name: options[field.name] for field in fields(kind)})
+
+
+def _device(options: Namespace) -> str:
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _new_run(options: Namespace) -> Path:
+    strong = options.strong.rpartition(".")[2].lower()
+    stem = f"{options.data}-{strong}-{options.method}-split{options.split}-seed{options.seed}"
+    taken = (Path("runs") / f"{stem}{suffix}" for suffix in ["", *(f"-{k}" for k in range(2, 10_000))])
+    return next(path for path in taken if not path.exists())

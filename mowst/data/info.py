@@ -1,0 +1,73 @@
+r"""The row of a data set in the registry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+from torch_geometric.data import Data
+
+from mowst.data.splits import Masks
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    r"""What is known of a data set and how to read it.
+
+    Args:
+        name (str): The name that users type.
+        family (str): The folder of its family.
+        read (callable): Makes the graph of the raw files, in the order of :obj:`files`. Published splits are its
+            :obj:`train_mask`, :obj:`val_mask`, :obj:`test_mask` :math:`(N, S)`.
+        draw (callable): Makes the masks of a seed, in the fractions of the published splits.
+        protocol (str): The splits in words.
+        folder (str, optional): The folder in the family's folder. (default: :obj:`""`)
+        files (tuple[str, ...], optional): The raw files; none if the graph needs no file. (default: :obj:`()`)
+        split_file (str, optional): The published splits under :obj:`splits/`. (default: :obj:`None`)
+        num_nodes (int, optional): As published, :obj:`None` if not known. (default: :obj:`None`)
+        num_edges (int, optional): Directed edges, each undirected edge counts twice. (default: :obj:`None`)
+        num_features (int, optional): As published. (default: :obj:`None`)
+        num_classes (int, optional): As published. (default: :obj:`None`)
+        metric (str, optional): A key of :obj:`mowst.metrics.METRICS`. (default: :obj:`"accuracy"`)
+        preprocessing (tuple[str, ...], optional): What is done to the raw graph. (default: :obj:`()`)
+        home (str, optional): Where the files are published. (default: :obj:`""`)
+        licence (str, optional): The licence of the files, :obj:`None` if not known. (default: :obj:`None`)
+    """
+
+    name: str
+    family: str
+    read: Callable[..., Data]
+    draw: Callable[[Tensor, int], Masks]
+    protocol: str
+    folder: str = ""
+    files: tuple[str, ...] = ()
+    split_file: str | None = None
+    num_nodes: int | None = None
+    num_edges: int | None = None
+    num_features: int | None = None
+    num_classes: int | None = None
+    metric: str = "accuracy"
+    preprocessing: tuple[str, ...] = ()
+    home: str = ""
+    licence: str | None = None
+
+    def paths(self, root: Path) -> list[Path]:
+        r"""The raw files under a root.
+
+        Raises:
+            FileNotFoundError: If any is missing; says which belong where.
+        """
+        raw = root / self.family / self.folder / "raw"
+        paths = [raw / file for file in self.files] + self.split_paths(root)
+        if missing := [path for path in paths if not path.is_file()]:
+            raise FileNotFoundError(
+                f"'{self.name}' needs these files:\n  "
+                + "\n  ".join(str(path) for path in missing)
+                + f"\nGet them from {self.home}. The root '{root}' is the argument `root`, else the variable "
+                "MOWST_DATA, else ~/.cache/mowst."
+            )
+        return [raw / file for file in self.files]
+
+    def split_paths(self, root: Path) -> list[Path]:
+        r"""The file of published splits under a root, if there is one."""
+        return [root / "splits" / self.split_file] if self.split_file else []

@@ -1,0 +1,53 @@
+r"""Mostly zero features (bags of words, one-hot codes) as a sparse matrix."""
+
+import torch
+from torch import Tensor
+
+import scipy.sparse as sp
+
+from mowst.graph.memo import TensorMemo
+from mowst.graph.propagate import Operator, propagate
+
+#: Above this share of non-zero entries, or below this width, the dense product is faster.
+MAX_DENSITY = 0.1
+MIN_CHANNELS = 256
+
+_known = TensorMemo()
+
+
+def sparse_features(x: Tensor, sparse: bool | None = None) -> Operator | None:
+    r"""The constant features `x` as an :class:`Operator`, or :obj:`None` where the dense product is the better one.
+
+    Args:
+        x (torch.Tensor): Node features.
+        sparse (bool, optional): Forces the answer; by default density and width decide. (default: :obj:`None`)
+
+    Shapes:
+        - **input:** :math:`(N, F)`
+    """
+    narrow = sparse is None and x.size(-1) < MIN_CHANNELS
+    if sparse is False or narrow or x.requires_grad or x.dim() != 2 or not x.is_floating_point():
+        return None
+    return _known.get((x,), lambda: _convert(x, sparse), sparse)
+
+
+def linear(x: Operator, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    r"""The dense layer on sparse features,
+
+    .. math::
+        \mathbf{Y} = \mathbf{X} \mathbf{W}^{\top} + \mathbf{b}, \qquad
+        \frac{\partial L}{\partial \mathbf{W}^{\top}} = \mathbf{X}^{\top} \frac{\partial L}{\partial \mathbf{Y}}
+
+    Shapes:
+        - **input:** x :math:`(N, F_{in})`, weight :math:`(F_{out}, F_{in})`, bias :math:`(F_{out})`
+        - **output:** :math:`(N, F_{out})`
+    """
+    out = propagate(x, weight.t())
+    return out if bias is None else out.add_(bias)
+
+
+def _convert(x: Tensor, sparse: bool | None) -> Operator | None:
+    with torch.no_grad():
+        if sparse is None and int(x.count_nonzero()) > MAX_DENSITY * x.numel():
+            return None
+    return Operator(sp.csr_matrix(x.detach().cpu().numpy()), x.device)

@@ -1,0 +1,60 @@
+"""Values derived from tensors, kept exactly as long as the tensors live unchanged."""
+
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from torch import Tensor
+
+
+def version(tensor: Tensor | None) -> int | None:
+    """Counter of in-place changes of `tensor`, or None where torch keeps none (inference tensors)."""
+    if tensor is None:
+        return 0
+    return None if tensor.is_inference() else tensor._version
+
+
+class TensorMemo:
+    r"""Remembers `build()` per tuple of tensor objects.
+
+    A tensor is recognised by identity and by its in-place version, so a changed tensor is never mistaken for the one
+    it was. Entries hold their tensors weakly and die with them; a value must therefore not refer to its own key.
+
+    Args:
+        size (int): Number of entries after which the oldest is dropped. (default: :obj:`32`)
+    """
+
+    def __init__(self, size: int = 32):
+        self.size = size
+        self._entries: dict[Hashable, tuple[list, list, Any]] = {}
+        self._lock = threading.RLock()
+
+    def get(self, tensors: tuple[Tensor | None, ...], build: Callable[[], Any], extra: Hashable = None) -> Any:
+        """The value of `build()` for these tensors and `extra`, built at most once while they stay unchanged."""
+        versions = [version(tensor) for tensor in tensors]
+        if None in versions:
+            return build()
+        key = (*(id(tensor) for tensor in tensors), extra)
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None and entry[1] == versions:
+                return entry[2]
+            value = build()
+            self._entries.pop(key, None)
+            while len(self._entries) >= self.size:
+                self._entries.pop(next(iter(self._entries)), None)
+            self._entries[key] = ([self._watch(tensor, key) for tensor in tensors if tensor is not None], versions, value)
+            return value
+
+    def _watch(self, tensor: Tensor, key: Hashable) -> weakref.ref:
+        memo = weakref.ref(self)
+
+        def forget(_: weakref.ref) -> None:
+            if (alive := memo()) is not None:
+                alive._entries.pop(key, None)
+
+        return weakref.ref(tensor, forget)
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -1,0 +1,113 @@
+r"""The product with a constant sparse matrix, forward and backward."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+
+class Operator:
+    r"""A constant sparse matrix :math:`\mathbf{P}` in CSR form that keeps its transpose.
+
+    torch derives the transpose by sorting in every backward pass; here it is built once, on the first backward pass,
+    and a symmetric matrix is its own. Indices are 32-bit where they fit, the form that MKL multiplies without a copy.
+
+    Args:
+        matrix (scipy.sparse.csr_matrix): The matrix, of shape :math:`(N, M)`.
+        device (torch.device): Where the products are computed.
+    """
+
+    def __init__(self, matrix: sp.csr_matrix, device: torch.device | str = "cpu"):
+        self.matrix = _to_torch(matrix, device)
+        self._transposed: Tensor | None = None
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.matrix.shape
+
+    @property
+    def transposed(self) -> Tensor:
+        r""":math:`\mathbf{P}^{\top}` as torch CSR: the same object as :attr:`matrix` when that is symmetric."""
+        if self._transposed is None:
+            matrix = to_scipy(self.matrix)
+            transposed = matrix.T.tocsr()
+            self._transposed = (
+                self.matrix if _close(matrix, transposed) else _to_torch(transposed, self.matrix.device)
+            )
+        return self._transposed
+
+
+def propagate(operator: Operator, x: Tensor) -> Tensor:
+    r"""The propagation step
+
+    .. math::
+        \mathbf{X}^{\prime} = \mathbf{P} \mathbf{X}, \qquad
+        \frac{\partial L}{\partial \mathbf{X}} = \mathbf{P}^{\top} \frac{\partial L}{\partial \mathbf{X}^{\prime}}
+
+    Args:
+        operator (Operator): The constant :math:`\mathbf{P}`; it receives no gradient.
+        x (torch.Tensor): Dense features.
+
+    Shapes:
+        - **input:** operator :math:`(N, M)`, x :math:`(M, F)`
+        - **output:** :math:`(N, F)`
+    """
+    return _Propagate.apply(x, operator)
+
+
+def matmul(matrix: Tensor, x: Tensor) -> Tensor:
+    """CSR times dense in the precision of the matrix, answered in that of `x`."""
+    dense = x.to(matrix.dtype).contiguous()
+    if has_torch_kernel(x.device):
+        return (matrix @ dense).to(x.dtype)
+    return torch.from_numpy(to_scipy(matrix) @ dense.cpu().numpy()).to(x)
+
+
+def has_torch_kernel(device: torch.device) -> bool:
+    """Whether torch multiplies CSR matrices fast on `device`: CUDA, or a CPU with MKL. Elsewhere scipy does."""
+    return device.type == "cuda" or (device.type == "cpu" and torch.backends.mkl.is_available())
+
+
+def to_scipy(matrix: Tensor) -> sp.csr_matrix:
+    """The scipy view of a torch CSR matrix, sharing its memory on CPU."""
+    parts = (matrix.values(), matrix.col_indices(), matrix.crow_indices())
+    return sp.csr_matrix(tuple(part.cpu().numpy() for part in parts), shape=tuple(matrix.shape))
+
+
+class _Propagate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, operator: Operator) -> Tensor:
+        ctx.operator = operator
+        return matmul(operator.matrix, x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return matmul(ctx.operator.transposed, grad), None
+
+
+def _to_torch(matrix: sp.csr_matrix, device: torch.device | str) -> Tensor:
+    fits = max(*matrix.shape, matrix.nnz) <= np.iinfo(np.int32).max
+    index = np.int32 if fits else np.int64
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(index, copy=False)),
+            torch.from_numpy(matrix.indices.astype(index, copy=False)),
+            torch.from_numpy(matrix.data),
+            matrix.shape,
+            check_invariants=False,
+        ).to(device)
+
+
+def _close(a: sp.csr_matrix, b: sp.csr_matrix) -> bool:
+    """Equal up to the rounding of a product taken in another order."""
+    return (
+        a.shape == b.shape
+        and np.array_equal(a.indptr, b.indptr)
+        and np.array_equal(a.indices, b.indices)
+        and np.allclose(a.data, b.data, rtol=4 * np.finfo(a.dtype).eps, atol=0)
+    )

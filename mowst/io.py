@@ -1,0 +1,166 @@
+r"""Atomic files and safe readers. Nothing read here can run code or leave a half-written file behind."""
+
+import json
+import os
+import pickle
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import scipy.io
+import yaml
+from scipy.sparse import csr_matrix
+
+_NUMPY_CORES = ("numpy.core.multiarray", "numpy._core.multiarray")
+_SAFE_GLOBALS = {
+    *((core, name) for core in _NUMPY_CORES for name in ("_reconstruct", "scalar")),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("scipy.sparse.csr", "csr_matrix"),
+    ("scipy.sparse._csr", "csr_matrix"),
+    ("collections", "defaultdict"),
+    *((module, name) for module in ("__builtin__", "builtins") for name in ("list", "dict", "tuple", "set")),
+}
+
+
+class _YamlLoader(yaml.SafeLoader):
+    r"""YAML 1.1 reads :obj:`1e-3` as a string; here it is the number that everybody means."""
+
+
+_YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    r"""Opens a file that appears under its name complete, or not at all.
+
+    The content goes to a temporary file in the same folder, which replaces :obj:`path` once it is on the disk. On an
+    error the temporary file is removed and an older :obj:`path` is left as it was. Missing folders are made.
+
+    Args:
+        path (str or Path): The file to write.
+        mode (str, optional): :obj:`"wb"` for bytes, :obj:`"w"` for UTF-8 text. (default: :obj:`"wb"`)
+
+    Raises:
+        ValueError: If the mode is another.
+        OSError: If the file cannot be written (a full disk, no permission); names the path.
+    """
+    if mode not in ("wb", "w"):
+        raise ValueError(f"atomic_write replaces whole files: mode must be 'wb' or 'w', got '{mode}'")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, mode.replace("w", "x"), encoding=None if mode == "wb" else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        # The operating system names no file when a write finds the disk full.
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    r"""Writes a value as indented JSON, atomically."""
+    with atomic_write(path, mode="w") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+
+
+def write_yaml(path: str | Path, value: Any) -> None:
+    r"""Writes plain containers, strings and numbers as YAML in the given order, atomically."""
+    with atomic_write(path, mode="w") as file:
+        yaml.safe_dump(value, file, sort_keys=False)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    r"""Reads a mapping of plain values.
+
+    Raises:
+        ValueError: If the file is not YAML, asks for Python objects, or does not hold a mapping.
+    """
+    with open(path, encoding="utf-8") as file, _parsing(path, "YAML file of plain values"):
+        value = yaml.load(file, Loader=_YamlLoader)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold a mapping 'key: value', found {type(value).__name__}")
+    return value
+
+
+def load_npz(path: str | Path, keys: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    r"""Reads the arrays of a NumPy archive; pickled objects inside are refused.
+
+    Args:
+        path (str or Path): The :obj:`.npz` file.
+        keys (sequence of str, optional): The arrays to read. :obj:`None` reads all. (default: :obj:`None`)
+
+    Raises:
+        ValueError: If the file is no readable archive, or lacks a key.
+    """
+    with open(path, "rb") as file, _parsing(path, "NumPy archive (.npz) without pickled objects"):
+        archive = np.load(file, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        found = {key: archive[key] for key in (archive.files if keys is None else keys) if key in archive.files}
+    return _require(found, keys, path)
+
+
+def load_mat(path: str | Path, keys: Sequence[str]) -> dict[str, Any]:
+    r"""Reads variables of a MATLAB v5 file: dense ones as NumPy arrays, sparse ones as SciPy CSC.
+
+    Args:
+        path (str or Path): The :obj:`.mat` file.
+        keys (sequence of str): The variables to read.
+
+    Raises:
+        ValueError: If the file is no readable MATLAB file, or lacks a variable.
+    """
+    with open(path, "rb") as file, _parsing(path, "MATLAB v5 file (.mat)"):
+        found = scipy.io.loadmat(file, variable_names=list(keys))
+    return _require(found, keys, path)
+
+
+def safe_unpickle(path: str | Path) -> Any:
+    r"""Reads a pickle of NumPy arrays, SciPy CSR matrices and built-in containers, also of Python 2.
+
+    Everything else that a pickle can name is refused before it is imported or called.
+
+    Raises:
+        ValueError: If the file is no readable pickle, or names anything else.
+    """
+    with open(path, "rb") as file, _parsing(path, "pickle of NumPy arrays, SciPy CSR matrices and containers"):
+        value = _SafeUnpickler(file, encoding="latin1").load()
+        if isinstance(value, csr_matrix):
+            # Out-of-range indices would make SciPy read and write outside of its arrays.
+            value.check_format(full_check=True)
+    return value
+
+
+class _SafeUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _SAFE_GLOBALS:
+            raise ValueError(f"it asks for '{module}.{name}', which is refused")
+        # The modules that old pickles name are on their way out of SciPy.
+        return csr_matrix if name == "csr_matrix" else super().find_class(module, name)
+
+
+@contextmanager
+def _parsing(path: str | Path, kind: str) -> Iterator[None]:
+    # The parsers of broken files raise nearly anything: EOFError, KeyError, BadZipFile, zlib.error, struct.error.
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable {kind}, or it is damaged: {error}") from error
+
+
+def _require(found: dict[str, Any], keys: Sequence[str] | None, path: str | Path) -> dict[str, Any]:
+    if missing := [key for key in keys or () if key not in found]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return found

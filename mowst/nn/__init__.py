@@ -1,0 +1,26 @@
+r"""The model: experts, confidence, and their mixture."""
+
+from mowst.nn.confidence import CONFIDENCES, LearnedConfidence, MonotoneConfidence, PowerConfidence, StepConfidence
+from mowst.nn.dispersion import entropy_dispersion, variance_dispersion
+from mowst.nn.experts import EXPERTS, GCN, GIN, MLP, GraphSAGE, build_expert
+from mowst.nn.mixture import mixture_log_prob
+from mowst.nn.mowst import Mowst, MowstOutput
+
+__all__ = [
+    "CONFIDENCES",
+    "EXPERTS",
+    "GCN",
+    "GIN",
+    "MLP",
+    "GraphSAGE",
+    "LearnedConfidence",
+    "MonotoneConfidence",
+    "Mowst",
+    "MowstOutput",
+    "PowerConfidence",
+    "StepConfidence",
+    "build_expert",
+    "entropy_dispersion",
+    "mixture_log_prob",
+    "variance_dispersion",
+]

@@ -1,0 +1,87 @@
+r"""How far a prediction stands from the uniform one: 0 at the uniform vector, 1 at a one-hot one, convex between."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def two_class_logits(logits: Tensor) -> Tensor:
+    r"""Expands the one logit :math:`z` of a binary output, of shape :math:`(N)` or :math:`(N, 1)`, to the two
+    logits :math:`[0, z]` of the same distribution; leaves logits of two or more classes as they are.
+
+    Raises:
+        ValueError: if the logits have neither one nor two dimensions.
+    """
+    if logits.dim() not in (1, 2):
+        raise ValueError(f"logits must have shape [N, C] (or [N] for two classes), got {list(logits.shape)}")
+    if logits.dim() == 2 and logits.size(1) != 1:
+        return logits
+    logits = logits.reshape(-1, 1)
+    return torch.cat([torch.zeros_like(logits), logits], dim=1)
+
+
+def variance_dispersion(logits: Tensor) -> Tensor:
+    r"""The variance of the class probabilities, scaled to :math:`[0, 1]`
+
+    .. math::
+        D_{\mathrm{var}}(\mathbf{p}) = \frac{n \sum_i p_i^2 - 1}{n - 1}
+        = \frac{n}{n - 1} \sum_i \left( p_i - \tfrac{1}{n} \right)^2, \qquad \mathbf{p} = \mathrm{softmax}(\mathbf{z})
+
+    from the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper. The second
+    form is the one computed: it cannot cancel below zero.
+
+    Args:
+        logits (Tensor): the logits :math:`\mathbf{z}` of shape :math:`(N, n)`, or :math:`(N)` or :math:`(N, 1)` for
+            the one logit of two classes.
+
+    Returns:
+        Tensor: the dispersion of shape :math:`(N)`.
+    """
+    prob = _checked(logits).softmax(dim=-1)
+    num_classes = prob.size(-1)
+    squares = (prob - 1 / num_classes).square().sum(dim=-1)
+    return (squares * (num_classes / (num_classes - 1))).clamp(max=1)
+
+
+def entropy_dispersion(logits: Tensor) -> Tensor:
+    r"""The entropy that the class probabilities lack
+
+    .. math::
+        D_{\mathrm{ent}}(\mathbf{p}) = 1 - \frac{H(\mathbf{p})}{\log n}, \qquad
+        H(\mathbf{p}) = - \sum_i p_i \log p_i, \qquad \log \mathbf{p} = \mathrm{log\,softmax}(\mathbf{z})
+
+    from the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper.
+
+    Args:
+        logits (Tensor): the logits :math:`\mathbf{z}` of shape :math:`(N, n)`, or :math:`(N)` or :math:`(N, 1)` for
+            the one logit of two classes.
+
+    Returns:
+        Tensor: the dispersion of shape :math:`(N)`.
+    """
+    log_prob = _checked(logits).log_softmax(dim=-1)
+    entropy = -(log_prob.exp() * log_prob).sum(dim=-1)
+    return (1 - entropy / math.log(log_prob.size(-1))).clamp(0, 1)
+
+
+DISPERSIONS: dict[str, Callable[[Tensor], Tensor]] = {"variance": variance_dispersion, "entropy": entropy_dispersion}
+
+
+def resolve_dispersion(name: str) -> Callable[[Tensor], Tensor]:
+    r"""The dispersion of that name.
+
+    Raises:
+        ValueError: if there is none; the message lists the names.
+    """
+    if name not in DISPERSIONS:
+        raise ValueError(f"unknown dispersion '{name}', choose from {sorted(DISPERSIONS)}")
+    return DISPERSIONS[name]
+
+
+def _checked(logits: Tensor) -> Tensor:
+    logits = two_class_logits(logits)
+    if logits.size(1) < 2:
+        raise ValueError(f"dispersion needs at least two classes, got logits of shape {list(logits.shape)}")
+    return logits

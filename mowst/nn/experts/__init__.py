@@ -1,0 +1,63 @@
+"""The experts by name."""
+
+import inspect
+from typing import Any
+
+from torch.nn import Module
+
+from mowst.nn.experts.gat import GAT
+from mowst.nn.experts.gcn import GCN
+from mowst.nn.experts.gin import GIN
+from mowst.nn.experts.mlp import MLP
+from mowst.nn.experts.sage import GraphSAGE
+from mowst.nn.spec import Registry
+
+__all__ = ["EXPERTS", "GAT", "GCN", "GIN", "MLP", "GraphSAGE", "build_expert"]
+
+EXPERTS = Registry("expert")
+EXPERTS.register("mlp")(MLP)
+EXPERTS.register("gcn")(GCN)
+EXPERTS.register("sage")(GraphSAGE)
+EXPERTS.register("gin")(GIN)
+EXPERTS.register("gat")(GAT)
+
+
+def build_expert(
+    name: str,
+    *,
+    in_channels: int,
+    out_channels: int,
+    hidden_channels: int = 64,
+    num_layers: int = 2,
+    dropout: float = 0.5,
+    **kwargs: Any,
+) -> Module:
+    r"""The expert called `name`: "mlp", "gcn", "sage", "gin", "gat", or the import path of any module class, which gets
+    those of the named arguments that its constructor accepts.
+
+    Args:
+        name (str): A registered name or an import path such as "my_package.models.MyGNN".
+        in_channels (int): Size of each input sample.
+        out_channels (int): Number of classes.
+        hidden_channels (int): Size of each hidden sample. (default: :obj:`64`)
+        num_layers (int): Number of layers. (default: :obj:`2`)
+        dropout (float): Dropout probability. (default: :obj:`0.5`)
+        **kwargs (optional): Further constructor arguments, passed on as they are.
+
+    Raises:
+        ValueError: If the name is unknown, its import path leads to no module class, or that class does not accept
+            in_channels.
+    """
+    named: dict[str, Any] = {
+        "in_channels": in_channels,
+        "hidden_channels": hidden_channels,
+        "out_channels": out_channels,
+        "num_layers": num_layers,
+        "dropout": dropout,
+    }
+    accepted = inspect.signature(EXPERTS.find(name)).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
+        named = {key: value for key, value in named.items() if key in accepted}
+    if "in_channels" not in named:
+        raise ValueError(f"{name!r} cannot be built by name: its constructor accepts neither in_channels nor **kwargs")
+    return EXPERTS.build(name, **named, **kwargs)

@@ -1,0 +1,130 @@
+"""What our graph experts share: the layer product, fast dropout, refused edge weights."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch_geometric.nn.conv import MessagePassing
+from torch_geometric.nn.dense.linear import is_uninitialized_parameter
+from torch_geometric.nn.models.basic_gnn import BasicGNN
+
+from mowst.graph.adjacency import Adjacency, Kind
+from mowst.graph.features import linear, sparse_features
+from mowst.graph.propagate import Operator, propagate
+from mowst.nn.dropout import Dropout
+from mowst.nn.experts.mlp import node_norm
+
+
+class FastConv(MessagePassing):
+    """Mixin in front of a PyG layer whose message passing is the product with a constant matrix.
+
+    Attributes:
+        first (bool): Whether this layer reads the input features, which may be constant and sparse.
+        sparse_features (bool, optional): Whether it takes them as sparse, by default where that is faster.
+    """
+
+    first = False
+    sparse_features: bool | None = None
+
+    def runs_fast(self, x: Tensor, weight: Tensor) -> bool:
+        """False for PyG's explainers, for flows and inputs that have no operator, and for lazy parameters."""
+        return (
+            isinstance(x, Tensor)
+            and x.dim() == 2
+            and self.flow == "source_to_target"
+            and not self.explain
+            and not is_uninitialized_parameter(weight)
+        )
+
+    def features(self, x: Tensor) -> Operator | None:
+        """The input features as a sparse matrix, where they are one."""
+        return sparse_features(x, self.sparse_features) if self.first else None
+
+    def hop(
+        self, graph: Adjacency, kind: Kind, x: Tensor, weight: Tensor, bias: Tensor | None, **options: float
+    ) -> Tensor:
+        r""":math:`(\mathbf{P} \mathbf{X}) \mathbf{W}^{\top} + \mathbf{b} =
+        \mathbf{P} (\mathbf{X} \mathbf{W}^{\top}) + \mathbf{b}`, on the cheaper side: the first where
+        :math:`\mathbf{P} \mathbf{X}` is a constant, computed once, or the narrower matrix.
+        """
+        features = self.features(x)
+        constant = self.first and not x.requires_grad
+        if features is None and constant:
+            return F.linear(graph.first_hop(x, kind, **options), weight, bias)
+        operator = graph.operator(kind, x.dtype, **options)
+        if features is None and weight.size(1) < weight.size(0):
+            return F.linear(propagate(operator, x), weight, bias)
+        hidden = F.linear(x, weight) if features is None else linear(features, weight)
+        out = propagate(operator, hidden)
+        return out if bias is None else out.add_(bias)
+
+
+class Expert(BasicGNN):
+    r"""Mixin in front of one of PyG's :class:`BasicGNN` models that keeps its modules, parameters and results.
+
+    Args:
+        in_channels (int): Size of each input sample.
+        hidden_channels (int): Size of each hidden sample.
+        num_layers (int): Number of message passing layers.
+        out_channels (int, optional): Size of each output sample, by default `hidden_channels`. (default: :obj:`None`)
+        dropout (float): Dropout probability. (default: :obj:`0.0`)
+        act (str): Activation. (default: :obj:`"relu"`)
+        norm (str, optional): Normalization; "layer_norm" normalizes each node by itself. (default: :obj:`None`)
+        jk (str, optional): The Jumping Knowledge mode of PyG. (default: :obj:`None`)
+        sparse_features (bool, optional): Whether input features run as a sparse matrix, by default where their density
+            makes that faster. (default: :obj:`None`)
+        **kwargs (optional): Further arguments of the PyG model and of its layers.
+
+    Shapes:
+        - **input:** x :math:`(N, F_{in})`, edge_index :math:`(2, |\mathcal{E}|)`, edge_weight :math:`(|\mathcal{E}|)`
+        - **output:** logits :math:`(N, F_{out})`
+    """
+
+    inductive = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        num_layers: int,
+        out_channels: int | None = None,
+        dropout: float = 0.0,
+        act: str = "relu",
+        norm: str | None = None,
+        jk: str | None = None,
+        sparse_features: bool | None = None,
+        **kwargs: Any,
+    ):
+        self._args = {
+            "in_channels": in_channels,
+            "hidden_channels": hidden_channels,
+            "num_layers": num_layers,
+            "out_channels": out_channels,
+            "dropout": dropout,
+            "act": act,
+            "norm": norm,
+            "jk": jk,
+            "sparse_features": sparse_features,
+            **kwargs,
+        }
+        norm_layer = node_norm(norm, hidden_channels)
+        super().__init__(
+            in_channels, hidden_channels, num_layers, out_channels, dropout, act, norm=norm_layer, jk=jk, **kwargs
+        )
+        self.dropout = Dropout(dropout)
+        self.convs[0].first = True
+        self.convs[0].sparse_features = sparse_features
+
+    def constructor_args(self) -> dict[str, Any]:
+        """The arguments that would construct this module anew."""
+        return dict(self._args)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """Logits of all nodes.
+
+        Raises:
+            ValueError: If edge weights are given to layers that cannot use them.
+        """
+        if edge_weight is not None and not self.supports_edge_weight:
+            raise ValueError(f"{type(self).__name__} cannot use edge_weight: leave it out, or choose a GCN")
+        return super().forward(x, edge_index, edge_weight, **kwargs)

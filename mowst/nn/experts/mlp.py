@@ -1,0 +1,102 @@
+"""The multi-layer perceptron, with a sparse first layer where the features are sparse."""
+
+from typing import Any
+
+import torch
+import torch_geometric.nn
+from torch import Tensor
+from torch_geometric.nn.dense.linear import is_uninitialized_parameter
+from torch_geometric.nn.resolver import normalization_resolver
+
+from mowst.graph.features import linear, sparse_features
+from mowst.nn.dropout import Dropout
+
+
+def node_norm(norm: str | None, channels: int) -> torch.nn.Module | None:
+    """PyG's layer of this name, except that "layer_norm" normalizes each node by itself and not the whole graph."""
+    if norm in ("layer_norm", "LayerNorm"):
+        return torch.nn.LayerNorm(channels)
+    return normalization_resolver(norm, channels)
+
+
+class MLP(torch_geometric.nn.MLP):
+    r"""A multi-layer perceptron on the features of each node alone,
+
+    .. math::
+        \mathbf{H}^{(k)} = \mathrm{dropout}(\sigma(\mathrm{norm}(\mathbf{H}^{(k-1)} \mathbf{W}_k^{\top} +
+        \mathbf{b}_k)))
+
+    with a plain linear map as the last layer. Parameters and results are those of :class:`torch_geometric.nn.MLP`.
+
+    Args:
+        in_channels (int): Size of each input sample.
+        out_channels (int): Size of each output sample.
+        hidden_channels (int, optional): Size of each hidden sample, needed for more than one layer.
+            (default: :obj:`None`)
+        num_layers (int): Number of linear layers. (default: :obj:`2`)
+        dropout (float): Dropout probability of the hidden samples. (default: :obj:`0.0`)
+        norm (str, optional): Normalization; "layer_norm" normalizes each node by itself. (default: :obj:`None`)
+        act (str): Activation. (default: :obj:`"relu"`)
+        act_first (bool): Whether the activation comes before the normalization. (default: :obj:`False`)
+        sparse_features (bool, optional): Whether the input runs as a sparse matrix, by default where its density makes
+            that faster. (default: :obj:`None`)
+
+    Shapes:
+        - **input:** x :math:`(N, F_{in})`
+        - **output:** logits :math:`(N, F_{out})`
+    """
+
+    inductive = True
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        hidden_channels: int | None = None,
+        num_layers: int = 2,
+        dropout: float = 0.0,
+        norm: str | None = None,
+        act: str = "relu",
+        act_first: bool = False,
+        sparse_features: bool | None = None,
+    ):
+        super().__init__(
+            in_channels=in_channels,
+            hidden_channels=hidden_channels,
+            out_channels=out_channels,
+            num_layers=num_layers,
+            act=act,
+            act_first=act_first,
+            norm=None,
+        )
+        self.hidden_channels = hidden_channels
+        self.norm = norm
+        self.sparse_features = sparse_features
+        self.dropout = Dropout(dropout)
+        self.norms = torch.nn.ModuleList(node_norm(norm, hidden_channels) or torch.nn.Identity() for _ in self.norms)
+        self._act_name = act
+
+    def constructor_args(self) -> dict[str, Any]:
+        """The arguments that would construct this module anew."""
+        names = ("in_channels", "out_channels", "hidden_channels", "num_layers", "norm", "act_first", "sparse_features")
+        return {name: getattr(self, name) for name in names} | {"dropout": self.dropout.p, "act": self._act_name}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of all nodes."""
+        lin = self.lins[0]
+        features = None if is_uninitialized_parameter(lin.weight) else sparse_features(x, self.sparse_features)
+        return self.finish(lin(x) if features is None else linear(features, lin.weight, lin.bias))
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """The layers after the first linear map, given its output."""
+        for norm, lin in zip(self.norms, self.lins[1:], strict=True):
+            hidden = lin(self.activate(norm, hidden))
+        return hidden
+
+    def activate(self, norm: torch.nn.Module, hidden: Tensor) -> Tensor:
+        if self.act_first:
+            hidden = norm(self.act(hidden))
+        else:
+            hidden = self.act(norm(hidden))
+        return self.dropout(hidden)

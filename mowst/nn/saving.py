@@ -1,0 +1,90 @@
+r"""A model in one safetensors file: its weights, and the description of its parts as JSON in the metadata."""
+
+import json
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from mowst.io import atomic_write
+from mowst.nn.spec import rebuild, spec_of
+
+FORMAT = "mowst-1"
+
+
+def write_model(path: str | PathLike[str], state: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+    r"""Writes the tensors of a state dict and a JSON-able description, whole or not at all.
+
+    Raises:
+        ValueError: if a lazy module has not seen its first input yet.
+    """
+    lazy = [name for name, value in state.items() if isinstance(value, Tensor) and is_lazy(value)]
+    if lazy:
+        raise ValueError(f"{lazy[0]} has no shape yet: run the model once on data before saving it")
+    # Clones, since safetensors refuses tensors that share memory.
+    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in state.items() if isinstance(v, Tensor)}
+    content = save(tensors, metadata={"format": FORMAT, "spec": json.dumps(spec)})
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def read_model(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    r"""The tensors and the description that :func:`write_model` wrote. Nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a model file of this package, or is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"'{path}' is not a safetensors file, or is damaged: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"'{path}' is not a model saved by Mowst.save: format {metadata.get('format')!r}")
+    return state, json.loads(metadata["spec"])
+
+
+def describe(part: torch.nn.Module) -> dict[str, Any]:
+    r"""How to rebuild a part of a model, or, for a module of another package, only what it was."""
+    return spec_of(part) or {"class": f"{type(part).__module__}.{type(part).__qualname__}"}
+
+
+def rebuild_part(spec: Mapping[str, Any], role: str, trust: bool = False) -> torch.nn.Module:
+    r"""The part that :func:`describe` described.
+
+    Raises:
+        ValueError: if it is of another package: the message names it and the argument to pass it as.
+    """
+    if "class" in spec:
+        raise ValueError(
+            f"the {role} part of this model is a {spec['class']}, which the file cannot rebuild: build it and pass it "
+            f"as {role}=..."
+        )
+    return rebuild(dict(spec), trust=trust)
+
+
+def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: object) -> None:
+    r"""Loads tensors into a model.
+
+    Raises:
+        ValueError: if they do not fit it exactly.
+    """
+    wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    problems = [f"{name} is missing" for name in wanted.keys() - state.keys()]
+    problems += [f"{name} is not in the model" for name in state.keys() - wanted.keys()]
+    problems += [
+        f"{name} has shape {list(state[name].shape)}, the model wants {list(wanted[name].shape)}"
+        for name in wanted.keys() & state.keys()
+        if not is_lazy(wanted[name]) and wanted[name].shape != state[name].shape
+    ]
+    if problems:
+        raise ValueError(f"the weights in '{source}' do not fit the model: " + "; ".join(sorted(problems)))
+    extra = {name: value for name, value in model.state_dict().items() if not isinstance(value, Tensor)}
+    model.load_state_dict({**state, **extra})

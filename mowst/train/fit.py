@@ -1,0 +1,126 @@
+r"""Training in one call."""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from os import PathLike
+from typing import Any
+
+import torch
+
+from mowst.nn.contract import call_expert
+from mowst.nn.mowst import PARTS, Mowst, evaluating
+from mowst.task import GraphTask
+from mowst.train.alternation import Training
+from mowst.train.callbacks import Callback
+from mowst.train.config import check_method, make_config
+from mowst.train.run_folder import RunFolder
+from mowst.train.scores import FitResult, score_expert, score_model
+
+
+def fit(
+    model: Mowst,
+    task: GraphTask,
+    method: str = "mowst",
+    *,
+    device: torch.device | str | None = None,
+    run_dir: RunFolder | str | PathLike[str] | None = None,
+    callbacks: Sequence[Callback] = (),
+    reset: bool = False,
+    **settings: Any,
+) -> FitResult:
+    r"""Trains a model on a task and leaves the selected state in it, in evaluation mode.
+
+    .. code-block:: text
+
+        mowst        pretraining, then rounds of
+                       a weak turn:   the weak expert and the gate learn on L, the strong expert is frozen
+                       a strong turn: the strong expert learns on L, the weak expert and the gate are frozen
+        mowst-star   pretraining, then all parts learn on L* together (or in such turns: in_turns=True)
+        weak         the weak expert alone, on cross-entropy
+        strong       the strong expert alone, on cross-entropy
+
+    with the losses :func:`~mowst.loss.mowst_loss` :math:`L` and :func:`~mowst.loss.mowst_star_loss`
+    :math:`L^{\star}` of the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper.
+    A turn keeps its best epoch, or, if it reached nothing better than what was there, leaves experts, gate and
+    optimiser as they were. Every choice among states, within turns and at the end, is made by one rule
+    (:obj:`select`); pretrained experts alone are candidates of the last one.
+
+    Training starts from the model's current parameters: call :func:`mowst.seed_everything` before building the
+    model to repeat a run to the bit.
+
+    Args:
+        model (Mowst): the model.
+        task (GraphTask): the graph, splits and metric.
+        method (str, optional): :obj:`"mowst"`, :obj:`"mowst-star"`, :obj:`"weak"` or :obj:`"strong"`.
+            (default: :obj:`"mowst"`)
+        device (str, optional): where to train; :obj:`None` takes the device that the model is on.
+            (default: :obj:`None`)
+        run_dir (str, optional): a folder to write settings, history, scores and model to. (default: :obj:`None`)
+        callbacks (list, optional): called with the record of every evaluated epoch, such as
+            :class:`~mowst.train.callbacks.ProgressBar`. (default: :obj:`()`)
+        reset (bool, optional): if set to :obj:`True`, resets the model's parameters first. (default: :obj:`False`)
+        **settings (optional): fields of :class:`~mowst.train.config.TrainConfig`.
+
+    Raises:
+        ValueError: if the method or a setting is unknown or impossible, or the model does not fit the task.
+        FloatingPointError: if the loss becomes infinite or NaN; the best state so far is then in the model.
+    """
+    config = make_config(**settings)
+    method = check_method(method, config)
+    if isinstance(run_dir, str | PathLike):
+        run_dir = RunFolder.create(run_dir, {"method": method, **asdict(config)})
+    if device is None:
+        device = next((p.device for p in model.parameters()), task.data.x.device)
+    model.to(device)
+    task = task if task.data.x.device == torch.device(device) else task.to(device)
+    _check_fit(model, task, PARTS if method.startswith("mowst") else (method,))
+    if reset:
+        model.reset_parameters()
+
+    start, history = time.perf_counter(), []
+    training = Training(model, task, method, config)
+    with closing(iter(training)) as records:
+        for record in records:
+            history.append(record)
+            for callback in (*callbacks, *([run_dir.append] if run_dir else [])):
+                callback(record)
+    model.eval()
+    result = FitResult(
+        method=method,
+        **_scores(model, task, method),
+        alone=training.alone,
+        history=history,
+        seconds=time.perf_counter() - start,
+    )
+    if run_dir:
+        run_dir.finish(model, result)
+    return result
+
+
+def _scores(model: Mowst, task: GraphTask, method: str) -> dict[str, Any]:
+    if method.startswith("mowst"):
+        return score_model(model, task)
+    scores = score_expert(model, task, method)
+    share = float(method == "weak")
+    expected = scores["test"] if task.metric != "f1" else None
+    return {"route": method, **scores, "expected": expected, "weak_share": share, "scores": {method: scores}}
+
+
+@torch.no_grad()
+def _check_fit(model: Mowst, task: GraphTask, parts: Sequence[str]) -> None:
+    # One forward before any optimiser exists: it also materialises lazy modules.
+    data = task.data
+    with evaluating(model):
+        for name in parts:
+            if name == "confidence":
+                continue
+            logits = call_expert(getattr(model, name), data.x, data.edge_index, data.edge_weight)
+            if logits.size(1) != task.num_classes:
+                raise ValueError(
+                    f"the {name} expert returns {logits.size(1)} classes, the task '{task.name}' has "
+                    f"{task.num_classes}: build it with out_channels={task.num_classes}"
+                )
+            if name == "weak" and "confidence" in parts:
+                model.gate(logits, data.x)

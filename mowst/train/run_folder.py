@@ -1,0 +1,119 @@
+r"""The folder of one run: what made it, how it went, what it reached."""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mowst.io import read_yaml, write_json, write_yaml
+from mowst.nn.mowst import Mowst
+from mowst.train.scores import FitResult
+
+
+class RunFolder:
+    r"""A folder that holds one run.
+
+    .. code-block:: text
+
+        config.yaml        every setting
+        env.json           command, versions, commit, machine
+        metrics.jsonl      one record per evaluated epoch
+        result.json        the scores
+        best.safetensors   the selected model
+
+    Args:
+        path (str): the folder.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | PathLike[str], config: Mapping[str, Any]) -> "RunFolder":
+        r"""Makes a new run folder.
+
+        Raises:
+            FileExistsError: if something is there already: a run is never written over.
+        """
+        folder = cls(path)
+        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+            raise FileExistsError(f"'{folder.path}' exists and is not empty: choose another folder for this run")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_yaml(folder.path / "config.yaml", dict(config))
+        write_json(folder.path / "env.json", environment())
+        return folder
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> "RunFolder":
+        r"""Opens the folder of a finished run.
+
+        Raises:
+            FileNotFoundError: if the folder is not one; names what is missing.
+        """
+        folder = cls(path)
+        missing = [name for name in ("config.yaml", "best.safetensors") if not (folder.path / name).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"'{folder.path}' is not the folder of a finished run: no {' and no '.join(missing)} in it; give the "
+                "folder that 'mowst train' named"
+            )
+        return folder
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return read_yaml(self.path / "config.yaml")
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "best.safetensors"
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        r"""Appends a record to :obj:`metrics.jsonl`."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def finish(self, model: Mowst, result: FitResult) -> None:
+        r"""Writes the model and the scores."""
+        model.save(self.model_path)
+        scores = asdict(result)
+        del scores["history"]
+        write_json(self.path / "result.json", scores)
+
+
+def environment() -> dict[str, Any]:
+    r"""What made a result: command, versions, commit, machine."""
+    packages = ("mowst", "torch", "torch-geometric", "numpy", "scipy", "scikit-learn")
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+        "machine": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def _commit() -> str | None:
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    asked = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True)
+    return asked.stdout.strip() or None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,57 @@
+r"""States of modules and optimisers in memory, and parts that must not move."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from mowst.nn.mowst import PARTS, Mowst, evaluating
+
+
+class Snapshot:
+    r"""A copy of the state of modules and optimisers: parameters, buffers, moments, counters.
+
+    Args:
+        *owners: objects with :obj:`state_dict` and :obj:`load_state_dict`.
+    """
+
+    def __init__(self, *owners: Any) -> None:
+        self.owners = owners
+        self.states = [copy.deepcopy(owner.state_dict()) for owner in owners]
+
+    def restore(self) -> None:
+        r"""Puts every owner back into the state that was copied."""
+        for owner, state in zip(self.owners, self.states, strict=True):
+            owner.load_state_dict(copy.deepcopy(state))
+
+
+@contextmanager
+def training_only(model: Mowst, trained: Sequence[str]) -> Iterator[None]:
+    r"""A context in which only the named parts of a model can change: the others are in evaluation mode (so neither
+    dropout noise nor batch statistics come from them) and collect no gradients. Modes and gradient flags are put
+    back at its end.
+    """
+    frozen = [p for name in PARTS if name not in trained for p in getattr(model, name).parameters()]
+    flags = [p.requires_grad for p in frozen]
+    with evaluating(model):
+        try:
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter, flag in zip(frozen, flags, strict=True):
+                parameter.requires_grad_(flag)
+
+
+def parameters_of(model: Mowst, trained: Sequence[str]) -> list[torch.nn.Parameter]:
+    r"""The learnable parameters of the named parts.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    parameters = [p for name in trained for p in getattr(model, name).parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(f"nothing to train: {' and '.join(trained)} of {model!r} have no learnable parameters")
+    return parameters

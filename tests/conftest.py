@@ -1,0 +1,44 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from mowst import GraphTask
+
+# Tests are small: a second thread would only wait for the first.
+torch.set_num_threads(1)
+
+
+def random_graph(num_nodes: int = 30, num_features: int = 6, num_classes: int = 3, seed: int = 0) -> Data:
+    r"""A random graph whose features and neighbourhoods both tell something of the class."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(num_nodes) % num_classes
+    x = torch.randn(num_nodes, num_features, generator=generator)
+    x[torch.arange(num_nodes), y] += 1.5
+    pairs = torch.randint(num_nodes, (2, 12 * num_nodes), generator=generator)
+    same = y[pairs[0]] == y[pairs[1]]
+    pairs = pairs[:, same | (torch.rand(pairs.size(1), generator=generator) < 0.2)]
+    edge_index = torch.cat([pairs, pairs.flip(0)], dim=1).unique(dim=1)
+    order = torch.randperm(num_nodes, generator=generator)
+    masks = {}
+    for name, part in zip(
+        ("train", "val", "test"), order.tensor_split([num_nodes // 2, 3 * num_nodes // 4]), strict=True
+    ):
+        masks[f"{name}_mask"] = torch.zeros(num_nodes, dtype=torch.bool).index_fill(0, part, True)
+    return Data(x=x, y=y, edge_index=edge_index, **masks)
+
+
+@pytest.fixture
+def data() -> Data:
+    return random_graph()
+
+
+@pytest.fixture
+def task(data: Data) -> GraphTask:
+    return GraphTask.from_data(data)
+
+
+@pytest.fixture
+def make_task() -> Callable[..., GraphTask]:
+    return lambda **sizes: GraphTask.from_data(random_graph(**sizes))

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from sklearn.metrics import f1_score, roc_auc_score
+
+from mowst.metrics import METRICS, expected_score
+
+
+@pytest.fixture
+def nodes():
+    generator = torch.Generator().manual_seed(0)
+    weak, strong = torch.randn(2, 40, 2, generator=generator).softmax(dim=-1)
+    confidence, y = torch.rand(40, generator=generator), torch.randint(2, (40,), generator=generator)
+    return weak, strong, confidence, y
+
+
+def test_metrics_of_a_known_prediction():
+    prob = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    y = torch.tensor([0, 0, 1, 1])
+    assert METRICS["accuracy"](prob, y) == 0.75
+    assert METRICS["roc_auc"](prob, y) == 1.0
+    assert METRICS["f1"](prob, y) == pytest.approx(f1_score(y, prob.argmax(dim=-1), average="macro"))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
+def test_expected_score_is_the_mean_over_many_draws(nodes, metric):
+    weak, strong, confidence, y = nodes
+    draws = torch.rand(4000, 40, generator=torch.Generator().manual_seed(1)) < confidence
+    scores = torch.tensor([METRICS[metric](torch.where(draw.unsqueeze(-1), weak, strong), y) for draw in draws])
+    error = float(scores.std() / len(scores) ** 0.5)
+    assert abs(expected_score(metric, weak, strong, confidence, y) - float(scores.mean())) < 4 * error
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
+@pytest.mark.parametrize(("share", "owner"), [(1.0, 0), (0.0, 1)])
+def test_expected_score_at_the_limits_is_one_expert_score(nodes, metric, share, owner):
+    weak, strong, _, y = nodes
+    expected = expected_score(metric, weak, strong, torch.full((40,), share), y)
+    assert expected == pytest.approx(METRICS[metric](nodes[owner], y))
+
+
+def test_expected_f1_has_no_closed_form(nodes):
+    assert expected_score("f1", *nodes) is None
+
+
+def test_roc_auc_counts_ties_half():
+    assert METRICS["roc_auc"](torch.full((6, 2), 0.5), torch.tensor([0, 1] * 3)) == roc_auc_score([0, 1], [1, 1]) == 0.5

@@ -1,0 +1,239 @@
+import copy
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch_geometric.nn import GCN as PyGGCN
+
+from mowst import GCN, MLP, LearnedConfidence, MonotoneConfidence, Mowst, PowerConfidence, fit, seed_everything
+from mowst.data import load_task
+from mowst.train import METHODS, RunFolder, TrainConfig
+
+SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
+SHORT = {"epochs": 12, "patience": 5, "rounds": 2, "lr": 0.03}
+
+
+def make_model(seed=0):
+    seed_everything(seed)
+    return Mowst(MLP(**SIZES, dropout=0.3), GCN(**SIZES, dropout=0.3), LearnedConfidence(8))
+
+
+def tensors(model):
+    return {k: v.clone() for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pretrain", ["none", "weak", "strong", "both"])
+def test_result_is_what_the_selected_model_answers(task, method, pretrain):
+    model = make_model()
+    result = fit(model, task, method=method, pretrain=pretrain, **SHORT)
+    labels = model.predict(task.data.x, task.data.edge_index)
+    for split in ("train", "val", "test"):
+        right = (labels == task.data.y)[task.masks[split]].float().mean()
+        assert getattr(result, split) == pytest.approx(float(right))
+    out = model(task.data.x, task.data.edge_index)
+    assert result.weak_share == pytest.approx(float(out.confidence.detach()[task.masks["test"]].mean()))
+    best = min([r["val_loss"] for r in result.history if r["best"]], default=float("inf"))
+    assert float(task.nll(out.prob, "val")) <= best + 1e-6
+    assert not model.training
+
+
+@pytest.mark.parametrize("method", ["mowst", "mowst-star"])
+@pytest.mark.parametrize("select", ["loss", "metric"])
+@pytest.mark.parametrize("seed", range(3))
+def test_never_worse_on_validation_than_its_own_pretrained_experts(task, method, select, seed):
+    model = make_model(seed)
+    result = fit(model, task, method=method, select=select, **SHORT)
+    prob = model(task.data.x, task.data.edge_index).prob
+    for expert in ("weak", "strong"):
+        rows = [r for r in result.history if r["turn"] == f"{expert} alone"]
+        if select == "loss":
+            assert float(task.nll(prob, "val")) <= min(r["val_loss"] for r in rows) + 1e-6
+        else:
+            assert result.val >= max(r["val"] for r in rows) - 1e-6
+
+
+def test_weak_and_strong_methods_are_the_pretraining_of_mowst(task):
+    for method in ("weak", "strong"):
+        result = fit(make_model(), task, method=method, **SHORT)
+        mixed = fit(make_model(), task, method="mowst", pretrain=method, **SHORT)
+        assert mixed.alone[method] == result.scores[method] == result.alone[method]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_same_seed_same_run_and_no_leak_from_one_run_into_the_next(task, method):
+    def run():
+        model = make_model()
+        return model, fit(model, task, method=method, **SHORT)
+
+    one, first = run()
+    fit(make_model(seed=5), task, method="strong", **SHORT)
+    other, second = run()
+    assert same(tensors(one), tensors(other))
+    assert strip(first) == strip(second)
+
+
+def strip(result):
+    fields = asdict(result)
+    fields.pop("seconds")
+    return fields | {"history": [{k: v for k, v in r.items() if k != "seconds"} for r in fields["history"]]}
+
+
+CHANGES = {
+    "lr": 0.01,
+    "weight_decay": 0.1,
+    "optimizer": "adamw",
+    "epochs": 3,
+    "patience": 1,
+    "rounds": 1,
+    "round_patience": None,
+    "pretrain": "none",
+    "select": "metric",
+    "eval_every": 2,
+    "in_turns": True,
+}
+
+
+def test_every_setting_is_tried_below():
+    assert CHANGES.keys() == asdict(TrainConfig()).keys()
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_every_setting_changes_something(make_task, field):
+    method, task = "mowst-star" if field == "in_turns" else "mowst", make_task(num_nodes=80)
+    settings = {"epochs": 12, "patience": 3, "rounds": 6, "round_patience": 1, "lr": 0.1}
+    before = fit(make_model(), task, method=method, **settings)
+    after = fit(make_model(), task, method=method, **settings | {field: CHANGES[field]})
+    assert strip(before)["history"] != strip(after)["history"]
+
+
+def test_joint_training_stops_early(task):
+    result = fit(make_model(), task, method="mowst-star", epochs=400, patience=4, lr=0.1)
+    assert 0 < len([r for r in result.history if r["turn"] == "joint"]) < 400
+
+
+def test_mowst_star_in_turns_alternates_and_jointly_does_not(task):
+    turns = [r["turn"] for r in fit(make_model(), task, method="mowst-star", in_turns=True, **SHORT).history]
+    assert {"weak", "strong"} <= set(turns) and "joint" not in turns
+    turns = [r["turn"] for r in fit(make_model(), task, method="mowst-star", **SHORT).history]
+    assert "joint" in turns and not {"weak", "strong"} & set(turns)
+
+
+def test_star_is_spelled_in_python_as_in_the_paper_too(task):
+    assert fit(make_model(), task, method="mowst*", **SHORT).method == "mowst-star"
+
+
+def test_reset_makes_a_second_run_like_the_first(task):
+    model, results = make_model(), []
+    for _ in range(2):
+        seed_everything(3)
+        results.append(fit(model, task, method="mowst", reset=True, **SHORT))
+    assert strip(results[0]) == strip(results[1])
+
+
+def test_fit_continues_from_the_given_parameters(task):
+    model = make_model()
+    fit(model, task, method="strong", **SHORT)
+    trained = tensors(model.strong)
+    fit(model, task, method="weak", **SHORT)
+    assert same(trained, tensors(model.strong))
+
+
+def test_callbacks_see_every_record(task):
+    seen = []
+    result = fit(make_model(), task, callbacks=[seen.append], **SHORT)
+    assert seen == result.history
+    assert {"round", "turn", "epoch", "loss", "val_loss", "val", "confidence", "best", "seconds"} == seen[0].keys()
+
+
+def test_task_and_unused_expert_are_left_alone(task):
+    model, data = make_model(), copy.deepcopy(task.data)
+    fit(model, task, **SHORT)
+    assert all(torch.equal(data[key], task.data[key]) for key in data.keys())
+
+
+def test_pyg_gcn_is_trained_as_well(task):
+    model = Mowst(MLP(**SIZES), PyGGCN(**SIZES), MonotoneConfidence())
+    assert fit(model, task, **SHORT).test > 0.4
+
+
+def test_a_fixed_confidence_and_lazy_modules_train(task):
+    lazy = {**SIZES, "in_channels": -1}
+    model = Mowst(torch.nn.LazyLinear(3), PyGGCN(**lazy), PowerConfidence())
+    result = fit(model, task, **SHORT)
+    assert {"weak", "strong"} <= {r["turn"] for r in result.history}
+
+
+def test_run_folder_tells_what_made_it(task, tmp_path):
+    model = make_model()
+    result = fit(model, task, run_dir=tmp_path / "run", **SHORT)
+    folder = RunFolder.open(tmp_path / "run")
+    assert folder.config == {"method": "mowst", **asdict(TrainConfig(**SHORT))}
+    rows = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == result.history
+    env = json.loads((folder.path / "env.json").read_text())
+    assert env["versions"]["torch"] == torch.__version__ and env["command"] and env["machine"]["threads"]
+    loaded = Mowst.load(folder.model_path).eval()
+    assert torch.equal(loaded(task.data.x, task.data.edge_index).prob, model(task.data.x, task.data.edge_index).prob)
+    with pytest.raises(FileExistsError, match="not empty"):
+        fit(model, task, run_dir=tmp_path / "run", **SHORT)
+    with pytest.raises(FileNotFoundError, match="not the folder of a finished run: no config.yaml"):
+        RunFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["mowst", "mowst-star"])
+def test_on_two_populations_the_gate_splits_the_graph_the_right_way(method):
+    task = load_task("csbm", split=0)
+    seed_everything(0)
+    sizes = {"in_channels": task.num_features, "hidden_channels": 32, "num_layers": 2, "out_channels": task.num_classes}
+    model = Mowst(MLP(**sizes), GCN(**sizes), LearnedConfidence(16))
+    result = fit(model, task, method=method, epochs=60, patience=20, rounds=2, lr=0.02)
+    confidence = model(task.data.x, task.data.edge_index).confidence
+    features, neighbours = (float(confidence[task.data.population == k].mean()) for k in (0, 1))
+    assert features > neighbours + 0.3
+    assert result.test > max(result.alone["weak"]["test"], result.alone["strong"]["test"]) + 0.05
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "mowst+"}, r"unknown method 'mowst\+'.*mowst-star"),
+        ({"learning_rate": 0.1}, r"\['learning_rate'\].*'lr'"),
+        ({"lr": 0.0}, "lr must be above zero, got 0.0"),
+        ({"pretrain": "all"}, "pretrain must be one of"),
+        ({"epochs": 0}, "epochs must be a whole number above zero, got 0"),
+        ({"weight_decay": -1.0}, "weight_decay must not be negative"),
+        ({"in_turns": True}, "would change nothing in 'mowst'"),
+    ],
+)
+def test_impossible_settings_are_named(task, settings, message):
+    with pytest.raises(ValueError, match=message):
+        fit(make_model(), task, **settings)
+
+
+def test_an_expert_of_other_classes_is_named_before_training(task):
+    model = Mowst(MLP(**SIZES), GCN(**{**SIZES, "out_channels": 4}), PowerConfidence())
+    with pytest.raises(ValueError, match="the strong expert returns 4 classes, the task 'graph' has 3"):
+        fit(model, task)
+
+
+def test_nothing_to_train_is_said(task):
+    class Zeros(torch.nn.Module):
+        def forward(self, x):
+            return x.new_zeros(x.size(0), 3)
+
+    with pytest.raises(ValueError, match="nothing to train: weak of"):
+        fit(Mowst(Zeros(), GCN(**SIZES), PowerConfidence()), task, method="weak")
+
+
+def test_a_model_predicts_on_another_graph_than_it_was_trained_on(make_task):
+    model = make_model()
+    fit(model, make_task(num_nodes=200, seed=1), epochs=100, patience=30, rounds=2)
+    other = make_task(num_nodes=150, seed=7)
+    labels = model.predict(other.data.x, other.data.edge_index)
+    assert (labels == other.data.y).float().mean() > 0.6
