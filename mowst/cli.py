@@ -96,7 +96,7 @@ def _train(options: Namespace) -> None:
         method=options.method,
         device=_device(options),
         run_dir=folder,
-        callbacks=[ProgressBar()],
+        callbacks=[ProgressBar(disable=None)],
         **asdict(settings),
     )
     names = {"weak": options.weak, "strong": options.strong}

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import scipy.io
 import yaml
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 
 _NUMPY_CORES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _SAFE_GLOBALS = {
@@ -31,7 +31,13 @@ class _YamlLoader(yaml.SafeLoader):
     r"""YAML 1.1 reads :obj:`1e-3` as a string; here it is the number that everybody means."""
 
 
-_YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+class _YamlDumper(yaml.SafeDumper):
+    r"""Quotes the strings that :class:`_YamlLoader` would read as numbers."""
+
+
+_EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+$")
+for _side in (_YamlLoader, _YamlDumper):
+    _side.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 @contextmanager
@@ -78,7 +84,7 @@ def write_json(path: str | Path, value: Any) -> None:
 def write_yaml(path: str | Path, value: Any) -> None:
     r"""Writes plain containers, strings and numbers as YAML in the given order, atomically."""
     with atomic_write(path, mode="w") as file:
-        yaml.safe_dump(value, file, sort_keys=False)
+        yaml.dump(value, file, Dumper=_YamlDumper, sort_keys=False)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -124,6 +130,7 @@ def load_mat(path: str | Path, keys: Sequence[str]) -> dict[str, Any]:
     """
     with open(path, "rb") as file, _parsing(path, "MATLAB v5 file (.mat)"):
         found = scipy.io.loadmat(file, variable_names=list(keys))
+        _check_sparse(*found.values())
     return _require(found, keys, path)
 
 
@@ -137,9 +144,7 @@ def safe_unpickle(path: str | Path) -> Any:
     """
     with open(path, "rb") as file, _parsing(path, "pickle of NumPy arrays, SciPy CSR matrices and containers"):
         value = _SafeUnpickler(file, encoding="latin1").load()
-        if isinstance(value, csr_matrix):
-            # Out-of-range indices would make SciPy read and write outside of its arrays.
-            value.check_format(full_check=True)
+        _check_sparse(value)
     return value
 
 
@@ -158,6 +163,12 @@ def _parsing(path: str | Path, kind: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(f"{path} is not a readable {kind}, or it is damaged: {error}") from error
+
+
+def _check_sparse(*values: Any) -> None:
+    # Out-of-range indices would make SciPy read and write outside of its arrays.
+    for value in filter(issparse, values):
+        value.check_format(full_check=True)
 
 
 def _require(found: dict[str, Any], keys: Sequence[str] | None, path: str | Path) -> dict[str, Any]:

@@ -124,6 +124,8 @@ class GraphTask:
         Shapes:
             - **weak_prob**, **strong_prob:** :math:`(N, C)`, **confidence:** :math:`(N)`
         """
+        if confidence.shape != (self.num_nodes,):
+            raise ValueError(f"confidence must be of shape ({self.num_nodes},), got {tuple(confidence.shape)}")
         weak, strong = self._on(weak_prob, split), self._on(strong_prob, split)
         return expected_score(self.metric, weak, strong, confidence[self.index(split)], self.labels(split))
 
@@ -221,7 +223,8 @@ def _problems(task: GraphTask) -> Iterator[str]:
 def _feature_problems(x: Tensor) -> Iterator[str]:
     if not x.is_floating_point():
         yield f"x must be floating point, got {x.dtype}; x.float() makes it so"
-    elif count := int((bad := ~x.isfinite()).sum()):
+    # A finite sum clears all values in one pass, without a second array of their size.
+    elif not x.sum().isfinite() and (count := int((bad := ~x.isfinite()).sum())):
         node, column = bad.nonzero()[0].tolist()
         yield f"x holds {count} NaN or infinite values, the first at node {node}, column {column}"
 

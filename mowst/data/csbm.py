@@ -90,6 +90,7 @@ CSBM = (
         draw=stratified_split,
         protocol="seeded, stratified 50/25/25",
         num_nodes=4000,
+        num_edges=39150,
         num_features=16,
         num_classes=4,
     ),

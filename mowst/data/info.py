@@ -23,7 +23,7 @@ class DatasetInfo:
         protocol (str): The splits in words.
         folder (str, optional): The folder in the family's folder. (default: :obj:`""`)
         files (tuple[str, ...], optional): The raw files; none if the graph needs no file. (default: :obj:`()`)
-        split_file (str, optional): The published splits under :obj:`splits/`. (default: :obj:`None`)
+        split_file (str, optional): The file of published splits in :obj:`splits/`. (default: :obj:`None`)
         num_nodes (int, optional): As published, :obj:`None` if not known. (default: :obj:`None`)
         num_edges (int, optional): Directed edges, each undirected edge counts twice. (default: :obj:`None`)
         num_features (int, optional): As published. (default: :obj:`None`)
@@ -52,22 +52,9 @@ class DatasetInfo:
     licence: str | None = None
 
     def paths(self, root: Path) -> list[Path]:
-        r"""The raw files under a root.
+        r"""The raw files under a root, in the order of :obj:`files`."""
+        return [root / self.family / self.folder / "raw" / file for file in self.files]
 
-        Raises:
-            FileNotFoundError: If any is missing; says which belong where.
-        """
-        raw = root / self.family / self.folder / "raw"
-        paths = [raw / file for file in self.files] + self.split_paths(root)
-        if missing := [path for path in paths if not path.is_file()]:
-            raise FileNotFoundError(
-                f"'{self.name}' needs these files:\n  "
-                + "\n  ".join(str(path) for path in missing)
-                + f"\nGet them from {self.home}. The root '{root}' is the argument `root`, else the variable "
-                "MOWST_DATA, else ~/.cache/mowst."
-            )
-        return [raw / file for file in self.files]
-
-    def split_paths(self, root: Path) -> list[Path]:
-        r"""The file of published splits under a root, if there is one."""
-        return [root / "splits" / self.split_file] if self.split_file else []
+    def split_paths(self, root: Path, split: int | str) -> list[Path]:
+        r"""The file under a root that a split is read from, if there is one."""
+        return [root / "splits" / self.split_file] if self.split_file and not isinstance(split, str) else []

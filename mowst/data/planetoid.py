@@ -44,3 +44,56 @@ def read_planetoid(*paths: Path) -> Data:
         val_mask=_column(np.arange(len(y), len(y) + NUM_VAL), num_nodes),
         test_mask=_column(test, num_nodes),
     )
+
+
+def _assemble(first: np.ndarray, rest: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    rows = np.zeros((int(ids.max()) + 1, first.shape[1]), dtype=first.dtype)
+    rows[: len(first)], rows[ids] = first, rest
+    return rows
+
+
+def _read_edges(graph: dict[int, list[int]], num_nodes: int) -> Tensor:
+    sources = np.repeat(list(graph), [len(targets) for targets in graph.values()])
+    targets = np.concatenate([np.asarray(targets, dtype=np.int64) for targets in graph.values()])
+    edge_index, _ = remove_self_loops(torch.from_numpy(np.stack([sources, targets])))
+    return to_undirected(edge_index, num_nodes=num_nodes)
+
+
+def _read_ids(path: Path) -> np.ndarray:
+    try:
+        ids = np.array([int(line) for line in path.read_text().split()])
+    except ValueError as error:
+        raise ValueError(f"{path} must hold one node id per line: {error}") from error
+    if len(ids) == 0:
+        raise ValueError(f"{path} is empty; it must hold one node id per line")
+    return ids
+
+
+def _column(nodes: np.ndarray, num_nodes: int) -> Tensor:
+    mask = torch.zeros(num_nodes, 1, dtype=torch.bool)
+    mask[nodes] = True
+    return mask
+
+
+def _row(folder: str, **statistics: Any) -> DatasetInfo:
+    name = folder.lower()
+    return DatasetInfo(
+        name=name,
+        family="planetoid",
+        folder=folder,
+        files=tuple(f"ind.{name}.{part}" for part in PARTS),
+        read=read_planetoid,
+        draw=per_class_split,
+        protocol="1 published: 20 per class / 500 / 1000",
+        preprocessing=("row-normalised features", "undirected", "no self-loops"),
+        home="https://github.com/kimiyoung/planetoid",
+        licence="MIT",
+        **statistics,
+    )
+
+
+PLANETOID = (
+    _row("Cora", num_nodes=2708, num_edges=10556, num_features=1433, num_classes=7),
+    _row("CiteSeer", num_nodes=3327, num_edges=9104, num_features=3703, num_classes=6),
+    _row("PubMed", num_nodes=19717, num_edges=88648, num_features=500, num_classes=3),
+)

@@ -6,11 +6,17 @@ from pathlib import Path
 
 from mowst.data.csbm import CSBM
 from mowst.data.digits import DIGITS
+from mowst.data.gnn_benchmark import GNN_BENCHMARK
+from mowst.data.heterophilous import HETEROPHILOUS
 from mowst.data.info import DatasetInfo
+from mowst.data.linkx import LINKX
+from mowst.data.planetoid import PLANETOID
 from mowst.data.splits import choose_split, read_split_file
 from mowst.task import SPLITS, GraphTask
 
-DATASETS: dict[str, DatasetInfo] = {row.name: row for row in (*DIGITS, *CSBM)}
+DATASETS: dict[str, DatasetInfo] = {
+    row.name: row for row in (*PLANETOID, *GNN_BENCHMARK, *HETEROPHILOUS, *LINKX, *DIGITS, *CSBM)
+}
 
 
 def load_task(name: str, root: str | Path | None = None, split: int | str = 0) -> GraphTask:
@@ -30,9 +36,10 @@ def load_task(name: str, root: str | Path | None = None, split: int | str = 0) -
     """
     info = find_dataset(name)
     root = data_root(root)
+    _require_files(info, root, split)
     data = info.read(*info.paths(root))
     published = {key: data.pop(f"{key}_mask") for key in SPLITS if f"{key}_mask" in data}
-    for path in info.split_paths(root):
+    for path in info.split_paths(root, split):
         published = read_split_file(path, num_nodes=data.num_nodes)
     return GraphTask(
         data,
@@ -66,3 +73,16 @@ def find_dataset(name: str) -> DatasetInfo:
 def data_root(root: str | Path | None = None) -> Path:
     r"""The folder of the data sets: the argument, else :obj:`MOWST_DATA`, else :obj:`~/.cache/mowst`."""
     return Path(root or os.environ.get("MOWST_DATA") or "~/.cache/mowst").expanduser()
+
+
+def _require_files(info: DatasetInfo, root: Path, split: int | str) -> None:
+    split_paths = info.split_paths(root, split)
+    missing = [path for path in info.paths(root) + split_paths if not path.is_file()]
+    if not missing:
+        return
+    lines = [f"'{info.name}' needs these files:", *(f"  {path}" for path in missing)]
+    lines.append(f"The graph is published at {info.home}.")
+    if split_paths:
+        lines.append("The split holds node ids as train, valid, test; split='random-0' needs no such file.")
+    lines.append(f"The root {root} is the argument `root`, else the variable MOWST_DATA, else ~/.cache/mowst.")
+    raise FileNotFoundError("\n".join(lines))

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from mowst.io import load_npz
-from mowst.task import SPLITS
 
 Masks = dict[str, Tensor]
 
@@ -33,11 +32,12 @@ def stratified_split(y: Tensor, seed: int, fractions: tuple[float, float, float]
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"fractions must be positive and sum to 1, got {fractions}")
     train, val = [], []
-    for nodes in _shuffled_classes(y, seed):
+    for nodes in _shuffled_classes(y, _generator(seed)):
         first, second = (round(sum(fractions[:k]) * nodes.numel()) for k in (1, 2))
         train.append(nodes[:first])
         val.append(nodes[first:second])
-    return _partition(y, train=torch.cat(train), val=torch.cat(val))
+    masks = {"train": _mask(y, torch.cat(train)), "val": _mask(y, torch.cat(val))}
+    return masks | {"test": (y >= 0) & ~masks["train"] & ~masks["val"]}
 
 
 def per_class_split(y: Tensor, seed: int, per_class: int = 20, num_val: int = 500, num_test: int = 1000) -> Masks:
@@ -57,13 +57,15 @@ def per_class_split(y: Tensor, seed: int, per_class: int = 20, num_val: int = 50
     Raises:
         ValueError: If there are too few labelled nodes, or the seed is negative.
     """
-    classes = _shuffled_classes(y, seed)
+    generator = _generator(seed)
+    classes = _shuffled_classes(y, generator)
     rest = torch.cat([nodes[per_class:] for nodes in classes])
     if rest.numel() < num_val + num_test:
         raise ValueError(f"{num_val} val and {num_test} test nodes asked for, {rest.numel()} labelled nodes are left")
-    rest = rest[torch.randperm(rest.numel(), generator=_generator(seed))]
-    train, val, test = torch.cat([nodes[:per_class] for nodes in classes]), rest[:num_val], rest[num_val:]
-    return {"train": _mask(y, train), "val": _mask(y, val), "test": _mask(y, test[:num_test])}
+    rest = rest[torch.randperm(rest.numel(), generator=generator)]
+    train = torch.cat([nodes[:per_class] for nodes in classes])
+    val, test = rest[:num_val], rest[num_val : num_val + num_test]
+    return {"train": _mask(y, train), "val": _mask(y, val), "test": _mask(y, test)}
 
 
 def read_split_file(path: str | Path, num_nodes: int) -> Masks:
@@ -117,8 +119,7 @@ def choose_split(data: Data, split: int | str, draw: Callable[[Tensor, int], Mas
     return {key: mask[:, split] for key, mask in published.items()} if published else draw(data.y, split)
 
 
-def _shuffled_classes(y: Tensor, seed: int) -> list[Tensor]:
-    generator = _generator(seed)
+def _shuffled_classes(y: Tensor, generator: torch.Generator) -> list[Tensor]:
     classes = [(y == label).nonzero().view(-1).cpu() for label in y[y >= 0].unique()]
     return [nodes[torch.randperm(nodes.numel(), generator=generator)] for nodes in classes]
 
@@ -127,11 +128,6 @@ def _generator(seed: int) -> torch.Generator:
     if seed < 0:
         raise ValueError(f"a seed must be 0 or more, got {seed}")
     return torch.Generator().manual_seed(seed)
-
-
-def _partition(y: Tensor, train: Tensor, val: Tensor) -> Masks:
-    masks = {"train": _mask(y, train), "val": _mask(y, val)}
-    return masks | {"test": (y >= 0) & ~masks["train"] & ~masks["val"]}
 
 
 def _mask(y: Tensor, nodes: Tensor) -> Tensor:

@@ -72,8 +72,7 @@ class Adjacency:
     def first_hop(self, x: Tensor, kind: Kind, **options: float) -> Tensor:
         r""":math:`\mathbf{P} \mathbf{X}` of constant features, computed once while `x` lives unchanged."""
         operator = self.operator(kind, x.dtype, **options)
-        with torch.no_grad():
-            return self._first_hops.get((x,), lambda: propagate(operator, x), (kind, *sorted(options.items())))
+        return self._first_hops.get((x,), lambda: propagate(operator, x), (kind, *sorted(options.items())))
 
     def __repr__(self) -> str:
         weighted = ", weighted" if self.edge_weight is not None else ""
@@ -84,13 +83,11 @@ _known = TensorMemo()
 
 
 def adjacency(
-    edge_index: Tensor | SparseTensor | Adjacency, edge_weight: Tensor | None = None, num_nodes: int | None = None
+    edge_index: Tensor | SparseTensor, edge_weight: Tensor | None = None, num_nodes: int | None = None
 ) -> Adjacency:
     """The :class:`Adjacency` of these edges, rebuilt only for other tensors or after a change in place."""
-    if isinstance(edge_index, Adjacency):
-        return edge_index
     if isinstance(edge_index, SparseTensor):
-        keys = (edge_index.storage.col(), edge_index.storage.value())
+        keys = (edge_index.storage.rowptr(), edge_index.storage.col(), edge_index.storage.value(), edge_weight)
     else:
         keys = (edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index, edge_weight)
     return _known.get(keys, lambda: Adjacency(edge_index, edge_weight, num_nodes), num_nodes)

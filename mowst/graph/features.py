@@ -1,9 +1,7 @@
 r"""Mostly zero features (bags of words, one-hot codes) as a sparse matrix."""
 
-import torch
-from torch import Tensor
-
 import scipy.sparse as sp
+from torch import Tensor
 
 from mowst.graph.memo import TensorMemo
 from mowst.graph.propagate import Operator, propagate
@@ -47,7 +45,6 @@ def linear(x: Operator, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _convert(x: Tensor, sparse: bool | None) -> Operator | None:
-    with torch.no_grad():
-        if sparse is None and int(x.count_nonzero()) > MAX_DENSITY * x.numel():
-            return None
+    if sparse is None and int(x.count_nonzero()) > MAX_DENSITY * x.numel():
+        return None
     return Operator(sp.csr_matrix(x.detach().cpu().numpy()), x.device)

@@ -5,21 +5,16 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import Any
 
+import torch
 from torch import Tensor
-
-
-def version(tensor: Tensor | None) -> int | None:
-    """Counter of in-place changes of `tensor`, or None where torch keeps none (inference tensors)."""
-    if tensor is None:
-        return 0
-    return None if tensor.is_inference() else tensor._version
 
 
 class TensorMemo:
     r"""Remembers `build()` per tuple of tensor objects.
 
     A tensor is recognised by identity and by its in-place version, so a changed tensor is never mistaken for the one
-    it was. Entries hold their tensors weakly and die with them; a value must therefore not refer to its own key.
+    it was. Inference tensors count no changes, so nothing is remembered for them. Entries hold their tensors weakly
+    and die with them; a value must therefore not refer to its own key.
 
     Args:
         size (int): Number of entries after which the oldest is dropped. (default: :obj:`32`)
@@ -32,19 +27,22 @@ class TensorMemo:
 
     def get(self, tensors: tuple[Tensor | None, ...], build: Callable[[], Any], extra: Hashable = None) -> Any:
         """The value of `build()` for these tensors and `extra`, built at most once while they stay unchanged."""
-        versions = [version(tensor) for tensor in tensors]
-        if None in versions:
+        if any(tensor is not None and tensor.is_inference() for tensor in tensors):
             return build()
+        versions = [None if tensor is None else tensor._version for tensor in tensors]
         key = (*(id(tensor) for tensor in tensors), extra)
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and entry[1] == versions:
                 return entry[2]
-            value = build()
+            # Built in evaluation, a value may be used in training: it must be no inference tensor.
+            with torch.inference_mode(False), torch.no_grad():
+                value = build()
             self._entries.pop(key, None)
             while len(self._entries) >= self.size:
                 self._entries.pop(next(iter(self._entries)), None)
-            self._entries[key] = ([self._watch(tensor, key) for tensor in tensors if tensor is not None], versions, value)
+            watches = [self._watch(tensor, key) for tensor in tensors if tensor is not None]
+            self._entries[key] = (watches, versions, value)
             return value
 
     def _watch(self, tensor: Tensor, key: Hashable) -> weakref.ref:

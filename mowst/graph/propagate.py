@@ -34,9 +34,8 @@ class Operator:
         if self._transposed is None:
             matrix = to_scipy(self.matrix)
             transposed = matrix.T.tocsr()
-            self._transposed = (
-                self.matrix if _close(matrix, transposed) else _to_torch(transposed, self.matrix.device)
-            )
+            symmetric = _close(matrix, transposed)
+            self._transposed = self.matrix if symmetric else _to_torch(transposed, self.matrix.device)
         return self._transposed
 
 
@@ -61,9 +60,11 @@ def propagate(operator: Operator, x: Tensor) -> Tensor:
 def matmul(matrix: Tensor, x: Tensor) -> Tensor:
     """CSR times dense in the precision of the matrix, answered in that of `x`."""
     dense = x.to(matrix.dtype).contiguous()
-    if has_torch_kernel(x.device):
-        return (matrix @ dense).to(x.dtype)
-    return torch.from_numpy(to_scipy(matrix) @ dense.cpu().numpy()).to(x)
+    if not has_torch_kernel(x.device):
+        return torch.from_numpy(to_scipy(matrix) @ dense.cpu().numpy()).to(x)
+    # `matrix @ dense` would write zeros and copy them before the product; beta=0 into `out` does neither.
+    out = dense.new_empty(matrix.size(0), dense.size(1))
+    return torch.addmm(out, matrix, dense, beta=0, out=out).to(x.dtype)
 
 
 def has_torch_kernel(device: torch.device) -> bool:
@@ -89,6 +90,7 @@ class _Propagate(torch.autograd.Function):
         return matmul(ctx.operator.transposed, grad), None
 
 
+@torch.inference_mode(False)
 def _to_torch(matrix: sp.csr_matrix, device: torch.device | str) -> Tensor:
     fits = max(*matrix.shape, matrix.nnz) <= np.iinfo(np.int32).max
     index = np.int32 if fits else np.int64

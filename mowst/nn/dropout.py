@@ -1,18 +1,26 @@
-"""Dropout whose mask costs less than the layer it follows."""
+r"""Dropout whose mask costs less than the layer it follows.
 
+On CPU torch draws a mask element by element in one thread, which takes longer than a layer of a small network. Here one
+64-bit draw gives eight random bytes :math:`w`, and an element is dropped where :math:`w < t` with :math:`t = \lfloor 256
+p \rfloor`. The remaining probability, :math:`256 p - t` of one byte value, is decided by a second draw for the few
+elements where :math:`w = t`, so the mask is exact for every :math:`p`.
+"""
+
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+# 16 MiB of float32: between two passes a chunk stays in the cache, and is long enough for all threads.
+CHUNK = 2**22
+
 
 class Dropout(torch.nn.Module):
     r"""Zeroes each element with probability :math:`p` and scales the others by :math:`1 / (1 - p)` in training.
 
-    On CPU torch draws one element of the mask after the other, in a single thread. Where :math:`256 (1 - p)` or
-    :math:`65536 (1 - p)` is a whole number, comparing random bytes or 16-bit words, eight or four to a draw, gives the
-    same distribution. Elsewhere, and on other devices, this is :func:`torch.nn.functional.dropout`. Masks follow
-    torch's default generator.
+    Masks follow torch's default generator. Off the CPU and in half precision they are those of
+    :func:`torch.nn.functional.dropout`.
 
     Args:
         p (float): Probability of an element to be zeroed. (default: :obj:`0.5`)
@@ -30,42 +38,70 @@ class Dropout(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        mask = keep_mask(x, 1 - self.p)
-        if mask is None:
-            return torch.nn.functional.dropout(x, self.p)
-        return _Mask.apply(x, mask, 1 / (1 - self.p))
+        return _Dropout.apply(x, self.p) if _has_bytes(x, self.p) else torch.nn.functional.dropout(x, self.p)
+
+    def after_relu(self, x: Tensor) -> Tensor:
+        """The dropout of `relu(x)`, computed inside `x`: for a hidden sample that nobody else reads."""
+        if self.training and self.p > 0 and x.is_contiguous() and _has_bytes(x, self.p):
+            return _ReLUDropout.apply(x, self.p)
+        return self(x.relu())
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
-def keep_mask(x: Tensor, keep: float) -> Tensor | None:
-    """A Boolean mask of the shape of `x`, true with probability `keep`; None where it cannot be exact and fast."""
-    if x.is_cuda or not 0 < keep < 1:
-        return None
-    for dtype, levels in ((torch.uint8, 2**8), (torch.uint16, 2**16)):
-        if (keep * levels).is_integer():
-            return _words(x.numel(), dtype).lt(int(keep * levels)).view(x.shape)
-    return None
-
-
-def _words(count: int, dtype: torch.dtype) -> Tensor:
-    """`count` uniform words, cut out of 64-bit draws."""
-    size = torch.empty((), dtype=dtype).element_size()
-    draws = torch.empty(-(-count * size // 8), dtype=torch.int64)
-    # The full range: without bounds torch draws 63 bits, and every eighth byte would lose one.
-    draws.random_(torch.iinfo(torch.int64).min, None)
-    return draws.view(dtype)[:count]
-
-
-class _Mask(torch.autograd.Function):
+class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(mask)
-        ctx.scale = scale
-        return torch.mul(x, mask).mul_(scale)
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        words = _draw(x.numel(), p)
+        ctx.save_for_backward(words)
+        ctx.p = p
+        return _drop(x.clone(memory_format=torch.contiguous_format), words, p)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (mask,) = ctx.saved_tensors
-        return torch.mul(grad, mask).mul_(ctx.scale), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _drop(grad.clone(memory_format=torch.contiguous_format), *ctx.saved_tensors, ctx.p), None
+
+
+class _ReLUDropout(torch.autograd.Function):
+    """An output is positive exactly where its input was and survived, so the backward pass needs no mask."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        out = _drop(x.clamp_min_(0), _draw(x.numel(), p), p)
+        ctx.mark_dirty(out)
+        ctx.save_for_backward(out)
+        ctx.p = p
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(grad, out, 0).mul_(1 / (1 - ctx.p)), None
+
+
+def _has_bytes(x: Tensor, p: float) -> bool:
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and p < 255 / 256
+
+
+def _draw(count: int, p: float) -> Tensor:
+    """`count` bytes, of which those below :math:`256 p` are the dropped elements."""
+    draws = torch.empty(-(-count // 8), dtype=torch.int64)
+    words = draws.random_(torch.iinfo(torch.int64).min, None).view(torch.uint8)[:count]
+    threshold = int(256 * p)
+    if (rest := 256 * p - threshold) > 0:
+        ties = (words == threshold).nonzero().view(-1)
+        kept = torch.rand(ties.numel(), dtype=torch.float64) >= rest
+        words[ties[kept]] = threshold + 1
+    return words
+
+
+def _drop(x: Tensor, words: Tensor, p: float) -> Tensor:
+    """In place: zero where the byte is below :math:`256 p`, scaled elsewhere."""
+    limit = math.ceil(256 * p) - 0.5
+    buffer = x.new_empty(min(CHUNK, x.numel()))
+    for part, word in zip(x.view(-1).split(CHUNK), words.split(CHUNK), strict=True):
+        level = buffer[: part.numel()].copy_(word)
+        torch.ops.aten.threshold_backward.grad_input(part, level, limit, grad_input=part)
+        part.mul_(1 / (1 - p))
+    return x

@@ -12,7 +12,7 @@ from mowst.graph.adjacency import Adjacency, Kind
 from mowst.graph.features import linear, sparse_features
 from mowst.graph.propagate import Operator, propagate
 from mowst.nn.dropout import Dropout
-from mowst.nn.experts.mlp import node_norm
+from mowst.nn.experts.blocks import activate, node_norm
 
 
 class FastConv(MessagePassing):
@@ -127,4 +127,15 @@ class Expert(BasicGNN):
         """
         if edge_weight is not None and not self.supports_edge_weight:
             raise ValueError(f"{type(self).__name__} cannot use edge_weight: leave it out, or choose a GCN")
-        return super().forward(x, edge_index, edge_weight, **kwargs)
+        if kwargs:
+            return super().forward(x, edge_index, edge_weight, **kwargs)
+        weight = {"edge_weight": edge_weight} if self.supports_edge_weight else {}
+        xs = []
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = conv(x, edge_index, **weight)
+            if i < self.num_layers - 1 or self.jk_mode is not None:
+                x = activate(x, norm, self.act, self.dropout, self.act_first)
+            if hasattr(self, "jk"):
+                xs.append(x)
+        x = self.jk(xs) if hasattr(self, "jk") else x
+        return self.lin(x) if hasattr(self, "lin") else x

@@ -14,7 +14,9 @@ class GAT(Expert, torch_geometric.nn.GAT):
 
     """ + (Expert.__doc__ or "").partition("\n\n")[2]
 
-    def __init__(self, in_channels: int, hidden_channels: int, num_layers: int, *args: Any, heads: int = 8, **kwargs: Any):
+    def __init__(
+        self, in_channels: int, hidden_channels: int, num_layers: int, *args: Any, heads: int = 8, **kwargs: Any
+    ):
         if hidden_channels % heads != 0:
             raise ValueError(
                 f"hidden_channels must be a multiple of the {heads} attention heads, got {hidden_channels}: "

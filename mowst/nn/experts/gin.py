@@ -32,8 +32,8 @@ class GINConv(FastConv, torch_geometric.nn.GINConv):
 
 
 class GIN(Expert, torch_geometric.nn.GIN):
-    __doc__ = r"""The GIN of `"How Powerful are Graph Neural Networks?" <https://arxiv.org/abs/1810.00826>`_: parameters,
-    arguments and results of :class:`torch_geometric.nn.GIN`, faster.
+    __doc__ = r"""The GIN of `"How Powerful are Graph Neural Networks?" <https://arxiv.org/abs/1810.00826>`_:
+    parameters, arguments and results of :class:`torch_geometric.nn.GIN`, faster.
 
     """ + (Expert.__doc__ or "").partition("\n\n")[2]
 

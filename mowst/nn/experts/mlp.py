@@ -6,17 +6,10 @@ import torch
 import torch_geometric.nn
 from torch import Tensor
 from torch_geometric.nn.dense.linear import is_uninitialized_parameter
-from torch_geometric.nn.resolver import normalization_resolver
 
 from mowst.graph.features import linear, sparse_features
 from mowst.nn.dropout import Dropout
-
-
-def node_norm(norm: str | None, channels: int) -> torch.nn.Module | None:
-    """PyG's layer of this name, except that "layer_norm" normalizes each node by itself and not the whole graph."""
-    if norm in ("layer_norm", "LayerNorm"):
-        return torch.nn.LayerNorm(channels)
-    return normalization_resolver(norm, channels)
+from mowst.nn.experts.blocks import activate, node_norm
 
 
 class MLP(torch_geometric.nn.MLP):
@@ -91,12 +84,5 @@ class MLP(torch_geometric.nn.MLP):
     def finish(self, hidden: Tensor) -> Tensor:
         """The layers after the first linear map, given its output."""
         for norm, lin in zip(self.norms, self.lins[1:], strict=True):
-            hidden = lin(self.activate(norm, hidden))
+            hidden = lin(activate(hidden, norm, self.act, self.dropout, self.act_first))
         return hidden
-
-    def activate(self, norm: torch.nn.Module, hidden: Tensor) -> Tensor:
-        if self.act_first:
-            hidden = norm(self.act(hidden))
-        else:
-            hidden = self.act(norm(hidden))
-        return self.dropout(hidden)

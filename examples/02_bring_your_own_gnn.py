@@ -1,0 +1,50 @@
+r"""A message passing class of your own as the strong expert.
+
+The contract: forward(x, edge_index) returns logits of shape [num_nodes, num_classes]. Nothing is registered anywhere.
+From the command line the same class is `mowst train --strong my_file.MeanMaxGNN`.
+
+Expect, in about 15 seconds on 2 CPU cores: the GNN alone near 0.94, Mowst near 0.97.
+"""
+
+import torch
+from torch_geometric.nn import MessagePassing
+
+from mowst import MLP, LearnedConfidence, Mowst, fit, load_task, seed_everything
+
+
+class MeanMaxConv(MessagePassing):
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(aggr=["mean", "max"])
+        self.lin = torch.nn.Linear(3 * in_channels, out_channels)
+
+    def forward(self, x, edge_index):
+        return self.lin(torch.cat([x, self.propagate(edge_index, x=x)], dim=-1))
+
+
+class MeanMaxGNN(torch.nn.Module):
+    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, dropout: float = 0.5):
+        super().__init__()
+        self.conv1 = MeanMaxConv(in_channels, hidden_channels)
+        self.conv2 = MeanMaxConv(hidden_channels, out_channels)
+        self.dropout = torch.nn.Dropout(dropout)
+
+    def forward(self, x, edge_index):
+        return self.conv2(self.dropout(self.conv1(x, edge_index).relu()), edge_index)
+
+
+if __name__ == "__main__":
+    seed_everything(0)
+    task = load_task("digits", split=0)
+    model = Mowst(
+        weak=MLP(in_channels=task.num_features, hidden_channels=64, out_channels=task.num_classes, dropout=0.5),
+        strong=MeanMaxGNN(task.num_features, 64, task.num_classes),
+        confidence=LearnedConfidence(hidden_channels=64),
+        mix="logit",
+    )
+    result = fit(model, task)
+    print(f"GNN alone: {result.alone['strong']['test']:.4f}, Mowst: {result.test:.4f}")
+
+    model.save("own_gnn.safetensors")
+    again = Mowst.load("own_gnn.safetensors", strong=MeanMaxGNN(task.num_features, 64, task.num_classes))
+    x, edge_index = task.data.x, task.data.edge_index
+    print("saved and loaded, same answers:", torch.equal(again.predict(x, edge_index), model.predict(x, edge_index)))

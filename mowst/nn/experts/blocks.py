@@ -1,0 +1,29 @@
+"""What stands between two layers of every expert: normalization, activation, dropout."""
+
+import torch
+from torch import Tensor
+from torch_geometric.nn.resolver import normalization_resolver
+
+from mowst.nn.dropout import Dropout
+
+
+def node_norm(norm: str | None, channels: int) -> torch.nn.Module | None:
+    """PyG's layer of this name, except that "layer_norm" normalizes each node by itself and not the whole graph."""
+    if norm in ("layer_norm", "LayerNorm"):
+        return torch.nn.LayerNorm(channels)
+    return normalization_resolver(norm, channels)
+
+
+def activate(
+    x: Tensor, norm: torch.nn.Module, act: torch.nn.Module | None, dropout: Dropout, act_first: bool = False
+) -> Tensor:
+    r""":math:`\mathrm{dropout}(\sigma(\mathrm{norm}(\mathbf{X})))`, or :math:`\mathrm{dropout}(\mathrm{norm}(\sigma(
+    \mathbf{X})))` with `act_first`. May be computed inside `x`, the fresh output of a layer.
+    """
+    if act is None:
+        return dropout(norm(x))
+    if act_first:
+        return dropout(norm(act(x)))
+    if type(act) is torch.nn.ReLU:
+        return dropout.after_relu(norm(x))
+    return dropout(act(norm(x)))

@@ -1,0 +1,85 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mowst import load_task
+from mowst.data import DATASETS, data_root, find_dataset, list_tasks
+from mowst.metrics import METRICS
+
+GENERATED = [name for name, info in DATASETS.items() if not info.files]
+
+
+def test_rows_are_consistent():
+    assert list_tasks() == list(DATASETS) and len(DATASETS) == 25
+    for name, info in DATASETS.items():
+        assert info.name == name == name.lower() and "_" not in name
+        assert info.metric in METRICS and info.protocol
+        assert bool(info.files) == bool(info.folder) and (not info.files or info.home)
+
+
+@pytest.mark.parametrize("name", ["roman-empire", "Roman_Empire", "ROMAN-EMPIRE", "roman_empire"])
+def test_names_are_forgiving(name):
+    assert find_dataset(name).name == "roman-empire"
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(ValueError, match="'corra' is unknown; did you mean 'cora'. known: cora, citeseer, "):
+        load_task("corra")
+
+
+def test_root_is_the_argument_then_the_variable_then_the_cache(monkeypatch, tmp_path):
+    monkeypatch.delenv("MOWST_DATA", raising=False)
+    assert data_root() == Path.home() / ".cache" / "mowst"
+    monkeypatch.setenv("MOWST_DATA", str(tmp_path))
+    assert data_root() == tmp_path
+    assert data_root("~/graphs") == Path.home() / "graphs"
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if name not in GENERATED])
+def test_missing_files_say_what_belongs_where(name, tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        load_task(name, root=tmp_path)
+    for part in (*find_dataset(name).files, str(tmp_path), find_dataset(name).home, "MOWST_DATA"):
+        assert part in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def check_statistics(name: str, root: str | None) -> None:
+    info, task = find_dataset(name), load_task(name, root=root)
+    found = (task.num_nodes, task.data.num_edges, task.num_features, task.num_classes)
+    published = (info.num_nodes, info.num_edges, info.num_features, info.num_classes)
+    assert all(known in (None, value) for known, value in zip(published, found, strict=True))
+    assert task.data.is_coalesced() and task.metric == info.metric and task.preprocessing == info.preprocessing
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_graphs_need_no_file(name, tmp_path):
+    check_statistics(name, root=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if name not in GENERATED])
+def test_published_statistics(name):
+    root = os.environ.get("MOWST_DATA")
+    if root is None:
+        pytest.skip("MOWST_DATA is not set: no real graphs here")
+    if not all(path.is_file() for path in find_dataset(name).paths(Path(root))):
+        pytest.skip(f"the files of '{name}' are not in MOWST_DATA")
+    check_statistics(name, root)
+
+
+def test_published_split_sizes():
+    root = os.environ.get("MOWST_DATA")
+    if root is None:
+        pytest.skip("MOWST_DATA is not set: no real graphs here")
+    sizes = {"cora": [140, 500, 1000], "citeseer": [120, 500, 1000], "computers": [8251, 2750, 2751]}
+    for name, expected in sizes.items():
+        assert [int(mask.sum()) for mask in load_task(name, root=root).masks.values()] == expected
+
+
+def test_split_is_named_in_the_task():
+    task = load_task("digits", split="random-7")
+    assert str(task).endswith("split=random-7)")
+    assert task.index("train").equal(load_task("digits", split=7).index("train"))
+    assert torch.stack(list(task.masks.values())).sum(dim=0).eq(1).all()

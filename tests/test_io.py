@@ -1,0 +1,186 @@
+import os
+import pickle
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse as sp
+
+from mowst.io import atomic_write, load_mat, load_npz, read_yaml, safe_unpickle, write_json, write_yaml
+
+
+class Call:
+    r"""Pickles as the call of any function."""
+
+    def __init__(self, function, *args):
+        self.call = (function, args)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(("mode", "content"), [("wb", b"\x00new"), ("w", "neu: ä")])
+def test_atomic_write_replaces_the_file(tmp_path, mode, content):
+    path = tmp_path / "folder" / "file"
+    for _ in range(2):
+        with atomic_write(path, mode=mode) as file:
+            file.write(content)
+    assert path.read_bytes() == (content if mode == "wb" else content.encode())
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_atomic_write_leaves_the_old_file_on_an_error(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(KeyError), atomic_write(path, mode="w") as file:
+        file.write("half of the ne")
+        raise KeyError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_write_on_a_full_disk_names_the_path(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(OSError, match="No space.*file"), atomic_write(path):
+        raise OSError(28, os.strerror(28))
+    assert not path.exists()
+
+
+def test_atomic_write_honours_the_umask(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    write_json(tmp_path / "atomic", 1)
+    assert (tmp_path / "atomic").stat().st_mode == plain.stat().st_mode
+
+
+def test_atomic_write_refuses_to_append(tmp_path):
+    with pytest.raises(ValueError, match="'wb' or 'w', got 'a'"), atomic_write(tmp_path / "file", mode="a"):
+        pass
+
+
+def test_yaml_round_trip(tmp_path):
+    value = {"lr": 1e-3, "name": "cora", "layers": [1, 2], "patience": None, "z": True, "a": "1e-3"}
+    write_yaml(tmp_path / "config.yaml", value)
+    assert read_yaml(tmp_path / "config.yaml") == value
+    assert list(read_yaml(tmp_path / "config.yaml")) == list(value)
+
+
+def test_yaml_reads_exponents_as_numbers(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("lr: 1e-3\nepochs: 10\nsplit: random-7\nbig: 2E+4\n")
+    assert read_yaml(path) == {"lr": 1e-3, "epochs": 10, "split": "random-7", "big": 2e4}
+
+
+@pytest.mark.parametrize("text", ["!!python/object/apply:os.getcwd []", "a: [1", "- 1\n- 2", ""])
+def test_yaml_refuses_all_but_plain_mappings(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="config.yaml"):
+        read_yaml(path)
+
+
+def test_npz_round_trip(tmp_path):
+    path = tmp_path / "arrays.npz"
+    np.savez(path, a=np.arange(3), b=np.eye(2))
+    assert list(load_npz(path)) == ["a", "b"]
+    np.testing.assert_array_equal(load_npz(path, ["b"])["b"], np.eye(2))
+    with pytest.raises(ValueError, match="arrays.npz lacks c"):
+        load_npz(path, ["a", "c"])
+
+
+def test_npz_skips_pickled_objects_that_nobody_asks_for(tmp_path):
+    path = tmp_path / "arrays.npz"
+    np.savez(path, a=np.arange(3), names=np.array(["x", None], dtype=object))
+    assert list(load_npz(path, ["a"])) == ["a"]
+    with pytest.raises(ValueError, match="without pickled objects"):
+        load_npz(path)
+
+
+def test_mat_round_trip(tmp_path):
+    path = tmp_path / "data.mat"
+    scipy.io.savemat(path, {"A": sp.eye(3, format="csc"), "info": np.arange(4)})
+    variables = load_mat(path, ["A", "info"])
+    np.testing.assert_array_equal(variables["A"].toarray(), np.eye(3))
+    np.testing.assert_array_equal(variables["info"].ravel(), np.arange(4))
+    with pytest.raises(ValueError, match="data.mat lacks B"):
+        load_mat(path, ["B"])
+
+
+def write_npz(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez_compressed(file, a=np.arange(1000))
+
+
+def write_mat(path: Path) -> None:
+    scipy.io.savemat(path, {"a": np.random.default_rng(0).random(1000)}, do_compression=True)
+
+
+def write_pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps(np.arange(1000)))
+
+
+READERS = [(load_npz, write_npz), (lambda path: load_mat(path, ["a"]), write_mat), (safe_unpickle, write_pickle)]
+
+
+@pytest.mark.parametrize(("read", "write"), READERS, ids=["npz", "mat", "pickle"])
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"<html>404</html>" * 20])
+def test_damaged_files_are_named(tmp_path, read, write, damage):
+    path = tmp_path / "file.mat"
+    write(path)
+    assert read(path) is not None
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="file.mat is not a readable"):
+        read(path)
+
+
+@pytest.mark.parametrize(("read", "write"), READERS, ids=["npz", "mat", "pickle"])
+def test_missing_files_stay_missing_files(tmp_path, read, write):
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "nowhere")
+
+
+def test_a_lone_array_is_no_archive(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(3))
+    with pytest.raises(ValueError, match="single array"):
+        load_npz(tmp_path / "a.npy")
+
+
+def test_unpickle_reads_arrays_and_containers(tmp_path):
+    path = tmp_path / "file.pkl"
+    graph = defaultdict(list, {0: [1, 2]})
+    path.write_bytes(pickle.dumps([np.float32(2), sp.csr_matrix(np.eye(3)), graph]))
+    number, matrix, edges = safe_unpickle(path)
+    assert number == 2 and edges == graph
+    np.testing.assert_array_equal(matrix.toarray(), np.eye(3))
+
+
+def test_unpickle_reads_python_2_strings(tmp_path):
+    path = tmp_path / "file.pkl"
+    path.write_bytes(b"c__builtin__\nlist\n(lp0\nS'caf\\xe9'\na\x85R.")
+    assert safe_unpickle(path) == ["café"]
+
+
+def test_unpickle_executes_nothing(tmp_path):
+    path, victim = tmp_path / "file.pkl", tmp_path / "executed"
+    attacks = {
+        "system": Call(os.system, f"touch {victim}"),
+        "eval": Call(eval, f"open({str(victim)!r}, 'w')"),
+        "getattr": Call(getattr, "text", "upper"),
+        "touch": Call(Path.touch, victim),
+        "defaultdict": {"nested": [Call(os.mkdir, str(victim))]},
+    }
+    for attack in attacks.values():
+        path.write_bytes(pickle.dumps(attack))
+        with pytest.raises(ValueError, match="it asks for '.*', which is refused"):
+            safe_unpickle(path)
+        assert not victim.exists()
+
+
+def test_unpickle_refuses_matrices_that_point_outside(tmp_path):
+    matrix = sp.csr_matrix(np.eye(3))
+    matrix.indices[0] = 10**6
+    (tmp_path / "file.pkl").write_bytes(pickle.dumps(matrix))
+    with pytest.raises(ValueError, match="file.pkl"):
+        safe_unpickle(tmp_path / "file.pkl")
