@@ -1,9 +1,9 @@
-r"""Train an MLP and a GraphSAGE with a confidence between them, on a graph that ships with scikit-learn.
+r"""Train an MLP and a PyG GCN with a confidence between them, on a graph that ships with scikit-learn.
 
-Expect, in about 10 seconds on 2 CPU cores: the MLP alone near 0.88, the GraphSAGE alone near 0.95, Mowst near 0.97.
+Expect, in about 10 seconds on 2 CPU cores: the MLP alone near 0.88, the GCN alone near 0.95, Mowst near 0.97.
 """
 
-from torch_geometric.nn import GraphSAGE
+from torch_geometric.nn import GCN
 
 from mowst import MLP, LearnedConfidence, Mowst, fit, load_task, seed_everything
 
@@ -12,7 +12,7 @@ task = load_task("digits", split=0)
 sizes = {"in_channels": task.num_features, "hidden_channels": 64, "num_layers": 2, "out_channels": task.num_classes}
 model = Mowst(
     weak=MLP(**sizes, dropout=0.5),
-    strong=GraphSAGE(**sizes, dropout=0.5),
+    strong=GCN(**sizes, dropout=0.5),
     confidence=LearnedConfidence(hidden_channels=64),
     mix="logit",
 )

@@ -17,8 +17,12 @@ y = torch.randint(num_classes, (num_nodes,))
 speaks = torch.arange(num_nodes) < num_nodes // 2  # nodes whose own features tell the class
 x = torch.randn(num_nodes, 16)
 x[speaks, y[speaks]] += 3.0
-sources = torch.cat([torch.nonzero(speaks & (y == c)).view(-1)[torch.randint(400, (5000,))] for c in range(num_classes)])
-listeners = torch.cat([torch.nonzero(~speaks & (y == c)).view(-1)[torch.randint(400, (5000,))] for c in range(num_classes)])
+sources = torch.cat(
+    [torch.nonzero(speaks & (y == c)).view(-1)[torch.randint(400, (5000,))] for c in range(num_classes)]
+)
+listeners = torch.cat(
+    [torch.nonzero(~speaks & (y == c)).view(-1)[torch.randint(400, (5000,))] for c in range(num_classes)]
+)
 noise = torch.nonzero(speaks).view(-1)[torch.randint(num_nodes // 2, (2, 15_000))]
 edge_index = torch.cat([torch.stack([sources, listeners]), noise], dim=1)
 
@@ -32,5 +36,9 @@ result = fit(model, task)
 print({expert: round(scores["test"], 4) for expert, scores in result.alone.items()}, "Mowst:", round(result.test, 4))
 
 confidence = model(data.x, data.edge_index).confidence.detach()
-print(f"mean confidence: {confidence[speaks].mean():.2f} on nodes that speak, {confidence[~speaks].mean():.2f} on others")
-print("labels, the GNN only where the confidence is below 0.8:", model.predict(x, edge_index, threshold=0.8)[:10].tolist())
+print(
+    f"mean confidence: {confidence[speaks].mean():.2f} on nodes that speak, {confidence[~speaks].mean():.2f} on others"
+)
+print(
+    "labels, the GNN only where the confidence is below 0.8:", model.predict(x, edge_index, threshold=0.8)[:10].tolist()
+)

@@ -11,10 +11,11 @@ import torch
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 import mowst
-from mowst.data import DATASETS, load_task
+from mowst.data import DATASETS, data_root, load_task
 from mowst.nn.build import ModelConfig, build_model
 from mowst.presets import preset
 from mowst.train import METHODS, ProgressBar, RunFolder, TrainConfig, fit, score_model
+from mowst.train.config import check_method
 
 PERCENT = "{:.2f}".format
 
@@ -65,14 +66,17 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
     commands.add_subcommand("evaluate", evaluate, help="score the model of a run")
 
     datasets = ArgumentParser(description="Lists the known data sets.")
+    _add_root(datasets)
     commands.add_subcommand("datasets", datasets, help="list the known data sets")
     return parser
 
 
+def _add_root(parser: ArgumentParser) -> None:
+    parser.add_argument("--root", type=str | None, help="folder of data sets, else $MOWST_DATA, else ~/.cache/mowst")
+
+
 def _add_places(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--root", type=str | None, help="folder of the data sets (default: $MOWST_DATA or ~/.cache/mowst)"
-    )
+    _add_root(parser)
     parser.add_argument("--device", type=str | None, help="cpu, cuda, ... (default: cuda where there is one)")
 
 
@@ -83,10 +87,11 @@ def _spelled(argument: str) -> str:
 
 
 def _train(options: Namespace) -> None:
+    settings = _filled(TrainConfig, options)
+    check_method(options.method, settings)
     mowst.seed_everything(options.seed)
     task = load_task(options.data, root=options.root, split=options.split)
     model = build_model(_filled(ModelConfig, options), in_channels=task.num_features, out_channels=task.num_classes)
-    settings = _filled(TrainConfig, options)
     config = {key: value for key, value in options.as_dict().items() if key not in ("config", "run_dir")}
     folder = RunFolder.create(options.run_dir or _new_run(options), config)
     print(f"{task}\n{model}")
@@ -124,8 +129,24 @@ def _evaluate(options: Namespace) -> None:
 
 
 def _datasets(options: Namespace) -> None:
-    rows = [{field.name: getattr(info, field.name) for field in fields(info)} for info in DATASETS.values()]
-    print(pd.DataFrame(rows).to_string(index=False))
+    root = data_root(options.root)
+    rows = [
+        {
+            "name": info.name,
+            "nodes": info.num_nodes,
+            "edges": info.num_edges,
+            "features": info.num_features,
+            "classes": info.num_classes,
+            "metric": info.metric,
+            "splits": info.protocol,
+            "preprocessing": ", ".join(info.preprocessing),
+            "licence": info.licence,
+            "here": "yes" if all(path.is_file() for path in info.paths(root)) else "no",
+        }
+        for info in DATASETS.values()
+    ]
+    table = pd.DataFrame(rows).convert_dtypes().astype(object)
+    print(table.where(table.notna(), "-").to_string(index=False))
 
 
 def _print_table(rows: Mapping[str, Mapping[str, Any]], metric: str, weak_share: float, expected: float | None) -> None:

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,7 +42,7 @@ for _side in (_YamlLoader, _YamlDumper):
 
 
 @contextmanager
-def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_write(path: str | PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     r"""Opens a file that appears under its name complete, or not at all.
 
     The content goes to a temporary file in the same folder, which replaces :obj:`path` once it is on the disk. On an

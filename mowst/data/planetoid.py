@@ -21,7 +21,8 @@ def read_planetoid(*paths: Path) -> Data:
     r"""Reads `"Revisiting Semi-Supervised Learning with Graph Embeddings" <https://arxiv.org/abs/1603.08861>`_.
 
     The nodes of :obj:`allx` come first, those of :obj:`tx` have the ids in :obj:`test.index`. Ids that this list
-    skips (15 isolated nodes of CiteSeer) get zero features and class 0, as in PyG; they are in no public split.
+    skips (15 isolated nodes of CiteSeer) get zero features and no label; PyG gives them class 0. They are in no public
+    split.
 
     Args:
         paths (Path): The files of :obj:`PARTS`, in this order.
@@ -35,11 +36,11 @@ def read_planetoid(*paths: Path) -> Data:
     sizes = {"tx": tx.shape[0], "ty": len(ty), "test.index": len(test), "allx": allx.shape[0], "ally": len(ally)}
     if len({*list(sizes.values())[:3]}) > 1 or sizes["allx"] != sizes["ally"] or test.min() != sizes["ally"]:
         raise ValueError(f"the files in {paths[0].parent} do not belong together: their rows are {sizes}")
-    x = _assemble(allx.toarray(), tx.toarray(), test)
+    x, labels = _assemble(allx.toarray(), tx.toarray(), test), _assemble(ally, ty, test)
     return Data(
         x=torch.from_numpy(x / x.sum(axis=1, keepdims=True).clip(min=1)).float(),
         edge_index=_read_edges(graph, num_nodes),
-        y=torch.from_numpy(_assemble(ally, ty, test).argmax(axis=1)),
+        y=torch.from_numpy(np.where(labels.any(axis=1), labels.argmax(axis=1), -1)),
         train_mask=_column(np.arange(len(y)), num_nodes),
         val_mask=_column(np.arange(len(y), len(y) + NUM_VAL), num_nodes),
         test_mask=_column(test, num_nodes),

@@ -86,11 +86,12 @@ def adjacency(
     edge_index: Tensor | SparseTensor, edge_weight: Tensor | None = None, num_nodes: int | None = None
 ) -> Adjacency:
     """The :class:`Adjacency` of these edges, rebuilt only for other tensors or after a change in place."""
+    keys: tuple[Tensor | None, ...]
     if isinstance(edge_index, SparseTensor):
-        keys = (edge_index.storage.rowptr(), edge_index.storage.col(), edge_index.storage.value(), edge_weight)
+        keys = (edge_index.storage.rowptr(), edge_index.storage.col(), edge_index.storage.value())
     else:
-        keys = (edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index, edge_weight)
-    return _known.get(keys, lambda: Adjacency(edge_index, edge_weight, num_nodes), num_nodes)
+        keys = (edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index,)
+    return _known.get((*keys, edge_weight), lambda: Adjacency(edge_index, edge_weight, num_nodes), num_nodes)
 
 
 def _gcn(adjacency: Adjacency, dtype: torch.dtype, **options: float) -> tuple[Tensor, Tensor]:
@@ -120,7 +121,10 @@ def _edges(
         if size[0] != size[1]:
             raise ValueError(f"the sparse adjacency matrix must be square, got shape {tuple(size)}")
         num_nodes = num_nodes or size[0]
-        edge_index, edge_weight = to_edge_index(edge_index)
+        if getattr(edge_index, "layout", None) == torch.sparse_coo:
+            edge_index = edge_index.coalesce().to_sparse_csr()
+        target_source, edge_weight = to_edge_index(edge_index)
+        edge_index = target_source.flip(0)
         edge_weight = None if bool((edge_weight == 1).all()) else edge_weight
     if isinstance(edge_index, EdgeIndex):
         edge_index = edge_index.as_tensor()

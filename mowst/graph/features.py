@@ -1,12 +1,13 @@
 r"""Mostly zero features (bags of words, one-hot codes) as a sparse matrix."""
 
 import scipy.sparse as sp
+import torch
 from torch import Tensor
 
 from mowst.graph.memo import TensorMemo
 from mowst.graph.propagate import Operator, propagate
 
-#: Above this share of non-zero entries, or below this width, the dense product is faster.
+# Above this share of non-zero entries, or below this width, the dense product is faster on CPU.
 MAX_DENSITY = 0.1
 MIN_CHANNELS = 256
 
@@ -17,14 +18,16 @@ def sparse_features(x: Tensor, sparse: bool | None = None) -> Operator | None:
     r"""The constant features `x` as an :class:`Operator`, or :obj:`None` where the dense product is the better one.
 
     Args:
-        x (torch.Tensor): Node features.
-        sparse (bool, optional): Forces the answer; by default density and width decide. (default: :obj:`None`)
+        x (torch.Tensor): Node features; those that require a gradient stay dense.
+        sparse (bool, optional): Forces the answer; by default density and width decide on CPU, and features on other
+            devices stay dense. (default: :obj:`None`)
 
     Shapes:
         - **input:** :math:`(N, F)`
     """
-    narrow = sparse is None and x.size(-1) < MIN_CHANNELS
-    if sparse is False or narrow or x.requires_grad or x.dim() != 2 or not x.is_floating_point():
+    if sparse is False or x.requires_grad or x.dim() != 2:
+        return None
+    if sparse is None and (x.size(1) < MIN_CHANNELS or x.device.type != "cpu"):
         return None
     return _known.get((x,), lambda: _convert(x, sparse), sparse)
 
@@ -47,4 +50,5 @@ def linear(x: Operator, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _convert(x: Tensor, sparse: bool | None) -> Operator | None:
     if sparse is None and int(x.count_nonzero()) > MAX_DENSITY * x.numel():
         return None
-    return Operator(sp.csr_matrix(x.detach().cpu().numpy()), x.device)
+    dtype = x.dtype if x.dtype == torch.float64 else torch.float32
+    return Operator(sp.csr_matrix(x.to(dtype).cpu().numpy()), x.device)

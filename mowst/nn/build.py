@@ -49,14 +49,20 @@ def build_model(config: ModelConfig, *, in_channels: int, out_channels: int) -> 
     Raises:
         ValueError: if a name is unknown (the known ones are listed) or a part refuses its arguments.
     """
-    sizes = {"hidden_channels": config.hidden_channels, "num_layers": config.num_layers, "dropout": config.dropout}
-    experts = [
-        build_expert(name, in_channels=in_channels, out_channels=out_channels, **sizes)
-        for name in (config.weak, config.strong)
-    ]
-    features = in_channels if config.gate_features else None
-    confidence = build_confidence(config.confidence, in_channels=features, **sizes)
-    return Mowst(*experts, confidence, mix=config.mix, detach_dispersion=config.detach_dispersion)
+    sizes: dict[str, Any] = {
+        "hidden_channels": config.hidden_channels,
+        "num_layers": config.num_layers,
+        "dropout": config.dropout,
+    }
+    return Mowst(
+        weak=build_expert(config.weak, in_channels=in_channels, out_channels=out_channels, **sizes),
+        strong=build_expert(config.strong, in_channels=in_channels, out_channels=out_channels, **sizes),
+        confidence=build_confidence(
+            config.confidence, in_channels=in_channels if config.gate_features else None, **sizes
+        ),
+        mix=config.mix,
+        detach_dispersion=config.detach_dispersion,
+    )
 
 
 def build_confidence(name: str, *, in_channels: int | None = None, **kwargs: Any) -> torch.nn.Module:

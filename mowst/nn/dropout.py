@@ -1,9 +1,9 @@
 r"""Dropout whose mask costs less than the layer it follows.
 
 On CPU torch draws a mask element by element in one thread, which takes longer than a layer of a small network. Here one
-64-bit draw gives eight random bytes :math:`w`, and an element is dropped where :math:`w < t` with :math:`t = \lfloor 256
-p \rfloor`. The remaining probability, :math:`256 p - t` of one byte value, is decided by a second draw for the few
-elements where :math:`w = t`, so the mask is exact for every :math:`p`.
+64-bit draw gives eight random bytes :math:`w`, and an element is dropped where :math:`w < t = \lfloor 256 p \rfloor`.
+The remaining probability, :math:`256 p - t` of one byte value, is decided by a second draw for the few elements where
+:math:`w = t`, so the mask is exact for every :math:`p`.
 """
 
 import math
@@ -60,7 +60,8 @@ class _Dropout(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _drop(grad.clone(memory_format=torch.contiguous_format), *ctx.saved_tensors, ctx.p), None
+        (words,) = ctx.saved_tensors
+        return _drop(grad.clone(memory_format=torch.contiguous_format), words, ctx.p), None
 
 
 class _ReLUDropout(torch.autograd.Function):

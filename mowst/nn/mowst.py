@@ -193,9 +193,9 @@ class Mowst(torch.nn.Module):
         Raises:
             ValueError: if a lazy module has not seen its first input yet, and so has no weights to save.
         """
-        spec = {role: describe(getattr(self, role)) for role in PARTS}
-        spec |= {"mix": self.mix, "detach_dispersion": self.detach_dispersion, "route": self.route}
-        write_model(path, self.state_dict(), spec)
+        settings = {"mix": self.mix, "detach_dispersion": self.detach_dispersion, "route": self.route}
+        parts = {role: describe(getattr(self, role)) for role in PARTS}
+        write_model(path, self.state_dict(), settings | parts)
 
     @classmethod
     def load(

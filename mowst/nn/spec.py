@@ -56,7 +56,7 @@ class Registry:
         """The module `name` with these constructor keywords; it remembers its spec."""
         module = self.find(name)(**kwargs)
         if "." in name:
-            module._built_from = {"kind": self.kind, "name": name, "args": kwargs}
+            module._built_from = {"kind": self.kind, "name": name, "args": kwargs}  # type: ignore[assignment]
         return module
 
     def name_of(self, module: Module) -> str | None:
@@ -66,8 +66,8 @@ class Registry:
 
 def constructor_args(module: Module) -> dict[str, Any]:
     """The arguments that would construct `module` anew: its method of this name, else the equally named attributes."""
-    if hasattr(module, "constructor_args"):
-        return module.constructor_args()
+    if callable(own := getattr(module, "constructor_args", None)):
+        return own()
     return {name: getattr(module, name) for name in inspect.signature(type(module)).parameters}
 
 

@@ -2,8 +2,8 @@ r"""One turn of training: some parts of the model learn, the others are constant
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -121,7 +121,7 @@ class Turn:
                     loss = self._step(objective, epoch)
                     if epoch % config.eval_every and epoch < config.epochs:
                         continue
-                    record = {"round": round, "turn": self.name, "epoch": epoch, "loss": loss}
+                    record: dict[str, Any] = {"round": round, "turn": self.name, "epoch": epoch, "loss": loss}
                     record |= validate(objective.answer(), task)
                     score = score_of(record, config)
                     if score > bar:
@@ -158,7 +158,7 @@ def validate(answer: Answer, task: GraphTask) -> dict[str, float]:
     }
 
 
-def score_of(record: dict[str, float], config: TrainConfig) -> Score:
+def score_of(record: Mapping[str, float], config: TrainConfig) -> Score:
     r"""The score that selects among states, higher is better; the second entry breaks ties."""
     loss, metric = -record["val_loss"], record["val"]
     return (metric, loss) if config.select == "metric" else (loss, metric)

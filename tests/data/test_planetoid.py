@@ -33,7 +33,7 @@ def raw(tmp_path, monkeypatch):
 def test_nodes_are_put_in_order(raw, tmp_path):
     task = load_task("citeseer", root=tmp_path)
     assert task.num_nodes == 9 and task.num_classes == 2 and task.metric == "accuracy"
-    assert task.data.y.tolist() == [0, 1, 0, 1, 0, 1, 0, 0, 1]
+    assert task.data.y.tolist() == [0, 1, 0, 1, 0, 1, 0, -1, 1]
     assert task.data.x[8].tolist() == [0, 0, 0, 1]
     torch.testing.assert_close(task.data.x[6], torch.tensor([0, 1, 1, 1]) / 3)
     assert task.data.x[7].tolist() == [0, 0, 0, 0]

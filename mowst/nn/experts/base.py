@@ -18,6 +18,9 @@ from mowst.nn.experts.blocks import activate, node_norm
 class FastConv(MessagePassing):
     """Mixin in front of a PyG layer whose message passing is the product with a constant matrix.
 
+    A layer names the arguments of its messages in `propagate_type`: PyG would look for them in the source of the first
+    class of the layer's name, which is ours.
+
     Attributes:
         first (bool): Whether this layer reads the input features, which may be constant and sparse.
         sparse_features (bool, optional): Whether it takes them as sparse, by default where that is faster.

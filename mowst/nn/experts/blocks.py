@@ -7,7 +7,7 @@ from torch_geometric.nn.resolver import normalization_resolver
 from mowst.nn.dropout import Dropout
 
 
-def node_norm(norm: str | None, channels: int) -> torch.nn.Module | None:
+def node_norm(norm: str | None, channels: int | None) -> torch.nn.Module | None:
     """PyG's layer of this name, except that "layer_norm" normalizes each node by itself and not the whole graph."""
     if norm in ("layer_norm", "LayerNorm"):
         return torch.nn.LayerNorm(channels)

@@ -20,6 +20,6 @@ class GAT(Expert, torch_geometric.nn.GAT):
         if hidden_channels % heads != 0:
             raise ValueError(
                 f"hidden_channels must be a multiple of the {heads} attention heads, got {hidden_channels}: "
-                f"choose {hidden_channels - hidden_channels % -heads % heads}, or other heads="
+                f"choose {-(-hidden_channels // heads) * heads}, or other heads="
             )
         super().__init__(in_channels, hidden_channels, num_layers, *args, heads=heads, **kwargs)

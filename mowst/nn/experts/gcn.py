@@ -4,6 +4,7 @@ from typing import Any
 
 import torch_geometric.nn
 from torch import Tensor
+from torch_geometric.typing import OptTensor
 
 from mowst.graph.adjacency import adjacency
 from mowst.nn.experts.base import Expert, FastConv
@@ -18,6 +19,8 @@ class GCNConv(FastConv, torch_geometric.nn.GCNConv):
 
     Gradients of edge weights and PyG's explainers get PyG's own message passing.
     """
+
+    propagate_type = {"x": Tensor, "edge_weight": OptTensor}
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         learned = edge_weight is not None and edge_weight.requires_grad

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch_geometric.nn
 from torch import Tensor
+from torch_geometric.typing import OptPairTensor
 
 from mowst.graph.adjacency import adjacency
 from mowst.nn.experts.base import Expert, FastConv
@@ -22,6 +23,8 @@ class GINConv(FastConv, torch_geometric.nn.GINConv):
     whose first linear map runs on the cheaper side of the product. A trained :math:`\epsilon`, bipartite features and
     PyG's explainers get PyG's own message passing.
     """
+
+    propagate_type = {"x": OptPairTensor}
 
     def forward(self, x: Tensor, edge_index: Tensor, size: Any = None) -> Tensor:
         lin = self.nn.lins[0]

@@ -67,7 +67,8 @@ class MLP(torch_geometric.nn.MLP):
         self.norm = norm
         self.sparse_features = sparse_features
         self.dropout = Dropout(dropout)
-        self.norms = torch.nn.ModuleList(node_norm(norm, hidden_channels) or torch.nn.Identity() for _ in self.norms)
+        norms = [node_norm(norm, hidden_channels) or torch.nn.Identity() for _ in range(num_layers - 1)]
+        self.norms = torch.nn.ModuleList(norms)
         self._act_name = act
 
     def constructor_args(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 import torch.nn.functional as F
 import torch_geometric.nn
 from torch import Tensor
+from torch_geometric.typing import OptPairTensor
 
 from mowst.graph.adjacency import adjacency
 from mowst.graph.features import linear
@@ -20,6 +21,8 @@ class SAGEConv(FastConv, torch_geometric.nn.SAGEConv):
 
     Other aggregations, projected or bipartite features and PyG's explainers get PyG's own message passing.
     """
+
+    propagate_type = {"x": OptPairTensor}
 
     def forward(self, x: Tensor, edge_index: Tensor, size: Any = None) -> Tensor:
         if self.aggr != "mean" or self.project or size is not None or not self.runs_fast(x, self.lin_l.weight):

@@ -1,0 +1,120 @@
+r"""The four methods on data sets x strong experts x seeds, one JSON line per run; finished runs are skipped.
+
+    python experiments/methods.py run --root DATA          # appends to experiments/results/methods.jsonl
+    python experiments/methods.py table                    # prints the table of that file as Markdown
+
+Run k takes split k where a data set has several, and seed k. Settings are those of `mowst train`.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import torch
+from jsonargparse import auto_cli
+
+from mowst import TrainConfig, fit, load_task, seed_everything
+from mowst.nn.build import ModelConfig, build_model
+from mowst.presets import preset
+from mowst.train import METHODS, environment
+
+RESULTS = Path(__file__).parent / "results" / "methods.jsonl"
+ONE_SPLIT = {"cora", "computers"}
+CELL = ["data", "strong", "method", "seed"]
+
+
+def run(
+    data: list[str] = ["digits", "cora", "amherst41", "minesweeper", "computers"],  # noqa: B006
+    strong: list[str] = ["gcn", "sage"],  # noqa: B006
+    method: list[str] = list(METHODS),  # noqa: B008
+    seeds: int = 3,
+    root: str | None = None,
+    out: Path = RESULTS,
+    settings: dict[str, float] = {},  # noqa: B006
+) -> None:
+    r"""Runs the cells that the file does not hold yet.
+
+    Args:
+        data: names of data sets.
+        strong: names of strong experts.
+        method: names of methods.
+        seeds: number of runs of each cell.
+        root: folder of the data sets.
+        out: file to append to.
+        settings: model or training settings in place of the preset ones.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    done = {tuple(row[key] for key in CELL) for row in read(out)}
+    cells = [(d, s, m, k) for k in range(seeds) for d in data for s in strong for m in method]
+    for cell in cells:
+        if cell not in done:
+            row = json.dumps(run_cell(*cell, root=root, settings=preset(cell[0]) | settings))
+            with out.open("a", encoding="utf-8") as file:
+                file.write(row + "\n")
+            print(*cell, flush=True)
+
+
+def run_cell(data: str, strong: str, method: str, seed: int, root: str | None, settings: dict) -> dict:
+    r"""Trains one model and returns its line."""
+    task = load_task(data, root=root, split=0 if data in ONE_SPLIT else seed)
+    config = ModelConfig(strong=strong, **{k: v for k, v in settings.items() if k in ModelConfig.__dataclass_fields__})
+    train = TrainConfig(**{k: v for k, v in settings.items() if k in TrainConfig.__dataclass_fields__})
+    seed_everything(seed)
+    model = build_model(config, in_channels=task.num_features, out_channels=task.num_classes)
+    result = asdict(fit(model, task, method=method, **asdict(train)))
+    epochs = len(result.pop("history"))
+    start = dict(zip(CELL, (data, strong, method, seed), strict=True))
+    return start | {
+        "split": task.split,
+        "metric": task.metric,
+        **{key: result[key] for key in ("route", "train", "val", "test", "expected", "weak_share", "seconds")},
+        "evaluations": epochs,
+        "alone": result["alone"],
+        "scores": result["scores"],
+        "settings": asdict(config) | asdict(train),
+        "environment": environment(),
+    }
+
+
+def table(out: Path = RESULTS) -> None:
+    r"""Prints mean and unbiased standard deviation of the test scores in %, and paired differences.
+
+    Args:
+        out: file to read.
+    """
+    frame = pd.DataFrame(read(out))
+    rows = []
+    for (data, strong), runs in frame.groupby(["data", "strong"], sort=False):
+        row = {"data (runs)": f"{data} ({runs.seed.nunique()})", "GNN": strong}
+        for method in METHODS:
+            cell = runs[runs.method == method]
+            row[method] = spread(100 * cell.test)
+            if method.startswith("mowst"):
+                alone = cell.alone.map(lambda scores: scores["strong"]["test"])
+                row[f"{method} - its GNN alone"] = spread(100 * (cell.test - alone), signed=True)
+        row["weak share"] = f"{100 * runs[runs.method == 'mowst'].weak_share.mean():.0f} %"
+        row["s per run"] = f"{runs[runs.method == 'mowst'].seconds.mean():.0f}"
+        rows.append(row)
+    print(markdown(pd.DataFrame(rows)))
+
+
+def spread(values: pd.Series, signed: bool = False) -> str:
+    r"""Mean and unbiased standard deviation."""
+    return f"{values.mean():{'+' if signed else ''}.2f} +- {values.std(ddof=1):.2f}"
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    r"""A frame as a Markdown table."""
+    lines = [list(frame.columns), ["---"] * frame.shape[1], *frame.fillna("").values.tolist()]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def read(path: Path) -> list[dict]:
+    r"""The lines of a result file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    auto_cli([run, table])

@@ -1,0 +1,153 @@
+import gc
+
+import pytest
+import torch
+from torch_geometric import EdgeIndex
+
+from mowst.graph.adjacency import Adjacency, _known, adjacency
+
+# Directed, with a self-loop at 1, a double edge 3 -> 0, and node 4 isolated.
+EDGES = torch.tensor([[0, 1, 2, 1, 3, 3], [1, 2, 0, 1, 0, 0]])
+N = 5
+
+
+def dense(edge_index, edge_weight=None, num_nodes=N):
+    weight = torch.ones(edge_index.size(1)) if edge_weight is None else edge_weight
+    return torch.zeros(num_nodes, num_nodes).index_put((edge_index[1], edge_index[0]), weight, accumulate=True)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gcn_operator_is_its_formula(weighted):
+    weight = torch.rand(EDGES.size(1)) + 0.5 if weighted else None
+    a_hat = dense(EDGES, weight)
+    a_hat.fill_diagonal_(1)
+    if weighted:
+        a_hat[1, 1] = weight[3]
+    scale = a_hat.sum(dim=1).rsqrt()
+    operator = Adjacency(EDGES, weight, num_nodes=N).operator("gcn")
+    torch.testing.assert_close(operator.matrix.to_dense(), scale[:, None] * a_hat * scale)
+
+
+def test_mean_operator_is_its_formula():
+    a = dense(EDGES)
+    operator = Adjacency(EDGES, num_nodes=N).operator("mean")
+    torch.testing.assert_close(operator.matrix.to_dense(), a / a.sum(dim=1, keepdim=True).clamp(min=1))
+
+
+def test_gin_operator_is_its_formula():
+    operator = Adjacency(EDGES, num_nodes=N).operator("gin", eps=0.5)
+    torch.testing.assert_close(operator.matrix.to_dense(), dense(EDGES) + 1.5 * torch.eye(N))
+
+
+@pytest.mark.parametrize("kind", ["gcn", "mean", "gin"])
+def test_rows_of_isolated_nodes_and_dtype(kind):
+    operator = Adjacency(EDGES, num_nodes=N).operator(kind, torch.float64)
+    assert operator.matrix.dtype == torch.float64
+    row = operator.matrix.to_dense()[4]
+    assert row.tolist() == [0, 0, 0, 0, 0 if kind == "mean" else 1]
+
+
+@pytest.mark.parametrize("convert", ["to_sparse_coo", "to_sparse_csr", "to_sparse_csc"])
+@pytest.mark.parametrize("kind", ["gcn", "mean", "gin"])
+def test_sparse_input_is_edge_index_input(convert, kind):
+    edges = torch.unique(EDGES, dim=1)
+    matrix = getattr(dense(edges), convert)()
+    expected = Adjacency(edges, num_nodes=N).operator(kind).matrix.to_dense()
+    assert adjacency(matrix, num_nodes=N).operator(kind).matrix.to_dense().equal(expected)
+    assert adjacency(matrix, num_nodes=N) is adjacency(matrix, num_nodes=N)
+
+
+def test_weighted_sparse_input_is_weighted_edge_index_input():
+    weight = torch.rand(EDGES.size(1))
+    edges, merged = torch.unique(EDGES, dim=1, return_inverse=True)
+    weights = torch.zeros(edges.size(1)).index_add(0, merged, weight)
+    given = Adjacency(dense(EDGES, weight).to_sparse_csr()).operator("gcn").matrix
+    torch.testing.assert_close(given.to_dense(), Adjacency(edges, weights, N).operator("gcn").matrix.to_dense())
+
+
+def test_edge_index_class_is_plain_edge_index():
+    graph = adjacency(EdgeIndex(EDGES, sparse_size=(N, N)), num_nodes=N)
+    expected = Adjacency(EDGES, num_nodes=N)
+    assert graph.operator("gcn").matrix.to_dense().equal(expected.operator("gcn").matrix.to_dense())
+
+
+def test_weights_without_use_are_refused():
+    graph = Adjacency(EDGES, torch.rand(EDGES.size(1)), N)
+    for kind in ("mean", "gin"):
+        with pytest.raises(ValueError, match="no use for edge weights"):
+            graph.operator(kind)
+
+
+def test_operators_are_built_once():
+    graph = Adjacency(EDGES, num_nodes=N)
+    assert graph.operator("gcn") is graph.operator("gcn")
+    assert graph.operator("gcn", add_self_loops=False) is not graph.operator("gcn")
+
+
+def test_undirected_operators_are_their_own_transpose():
+    both = torch.cat([EDGES, EDGES.flip(0)], dim=1)
+    weight = torch.rand(EDGES.size(1)).repeat(2)
+    gcn = Adjacency(both, weight, N).operator("gcn")
+    assert gcn.transposed is gcn.matrix
+    mean = Adjacency(both, num_nodes=N).operator("mean")
+    assert mean.transposed is not mean.matrix
+
+
+def test_lookup_follows_the_tensors():
+    edges, weight = EDGES.clone(), torch.ones(EDGES.size(1))
+    graph = adjacency(edges, num_nodes=N)
+    assert adjacency(edges, num_nodes=N) is graph
+    assert adjacency(edges, num_nodes=N + 1) is not graph
+    assert adjacency(edges.clone(), num_nodes=N) is not graph
+    weighted = adjacency(edges, weight, N)
+    weight[0] = 2
+    assert adjacency(edges, weight, N) is not weighted
+    edges[0, 0] = 2
+    changed = adjacency(edges, num_nodes=N)
+    assert changed is not graph
+    assert changed.operator("gin").matrix.to_dense().equal(dense(edges) + torch.eye(N))
+
+
+def test_lookup_keeps_no_dead_graph():
+    edges = EDGES.clone()
+    gc.collect()
+    adjacency(edges, num_nodes=N).operator("gcn")
+    known = len(_known)
+    del edges
+    gc.collect()
+    assert len(_known) == known - 1
+
+
+def test_first_hop_is_one_product_per_unchanged_features():
+    graph, x = Adjacency(EDGES, num_nodes=N), torch.randn(N, 3)
+    with torch.inference_mode():
+        hop = graph.first_hop(x, "mean")
+    assert graph.first_hop(x, "mean") is hop and not hop.is_inference()
+    assert graph.first_hop(x, "gcn") is not hop
+    x += 1
+    torch.testing.assert_close(graph.first_hop(x, "mean"), graph.operator("mean").matrix.to_dense() @ x)
+
+
+@pytest.mark.parametrize(
+    ("edge_index", "edge_weight", "num_nodes", "message"),
+    [
+        (torch.zeros(3, 4, dtype=torch.long), None, N, r"shape \[2, num_edges\], got \[3, 4\]"),
+        (torch.zeros(2, 4), None, N, "int64 or int32, got torch.float32"),
+        (EDGES, torch.ones(5), N, r"shape \[6\], one weight per edge, got \[5\]"),
+        (EDGES, torch.ones(6, dtype=torch.long), N, "floating point, got torch.int64"),
+        (EDGES, None, 3, r"\[0, 3\): 2 edges do not, for example \[3, 0\]"),
+        (-EDGES, None, N, "6 edges do not"),
+        (torch.ones(2, 3).to_sparse_csr(), None, None, r"must be square, got shape \(2, 3\)"),
+        (torch.eye(5).to_sparse_csr(), torch.ones(5), N, "put the weights into the matrix"),
+    ],
+)
+def test_what_is_no_graph_is_refused(edge_index, edge_weight, num_nodes, message):
+    with pytest.raises(ValueError, match=message):
+        Adjacency(edge_index, edge_weight, num_nodes)
+
+
+def test_graph_without_edges():
+    graph = Adjacency(torch.empty(2, 0, dtype=torch.long), num_nodes=3)
+    assert graph.operator("gcn").matrix.to_dense().equal(torch.eye(3))
+    assert graph.operator("mean").matrix.to_dense().equal(torch.zeros(3, 3))
+    assert repr(graph) == "Adjacency(nodes=3, edges=0)"

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+import torch
+
+from mowst.nn.experts import EXPERTS, GCN, MLP, build_expert
+from mowst.nn.spec import Registry, constructor_args, rebuild, spec_of
+
+
+@pytest.mark.parametrize("name", EXPERTS.names())
+def test_spec_rebuilds_the_module(name):
+    module = build_expert(name, in_channels=6, out_channels=3, hidden_channels=8, dropout=0.25, norm="layer_norm")
+    spec = json.loads(json.dumps(spec_of(module)))
+    rebuilt = rebuild(spec)
+    assert type(rebuilt) is type(module) and repr(rebuilt) == repr(module)
+    assert rebuilt.dropout.p == 0.25
+    assert spec_of(rebuilt) == spec == {"kind": "expert", "name": name, "args": module.constructor_args()}
+    rebuilt.load_state_dict(module.state_dict())
+
+
+def test_direct_construction_has_the_same_spec():
+    kwargs = {"in_channels": 6, "hidden_channels": 8, "num_layers": 3, "out_channels": 2, "dropout": 0.1}
+    assert spec_of(GCN(**kwargs)) == spec_of(build_expert("gcn", **kwargs))
+    assert spec_of(MLP(**kwargs)) == spec_of(build_expert("mlp", **kwargs))
+
+
+def test_import_paths_are_followed_on_trust_only():
+    spec = spec_of(build_expert("torch_geometric.nn.GCN", in_channels=6, out_channels=3))
+    assert spec["name"] == "torch_geometric.nn.GCN"
+    with pytest.raises(ValueError, match="trust=True"):
+        rebuild(spec)
+    assert spec_of(rebuild(spec, trust=True)) == spec
+
+
+def test_foreign_modules_have_no_spec():
+    class Mine(GCN):
+        pass
+
+    assert spec_of(torch.nn.Linear(2, 2)) is None
+    assert spec_of(Mine(4, 4, 2)) is None
+    assert spec_of(GCN(4, 4, 2, act=torch.nn.Tanh())) is None
+
+
+def test_equally_named_attributes_are_the_arguments():
+    registry = Registry("toy")
+
+    @registry.register("scale")
+    class Scale(torch.nn.Module):
+        def __init__(self, factor: float, shift: float = 0.0):
+            super().__init__()
+            self.factor, self.shift = factor, shift
+
+    module = registry.build("scale", factor=2.0)
+    assert registry.names() == ["scale"]
+    assert constructor_args(module) == {"factor": 2.0, "shift": 0.0}
+    assert constructor_args(rebuild(spec_of(module))) == constructor_args(module)
+    del Registry.kinds["toy"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "gcn"}, "entries kind, name and args"),
+        ({"kind": "toaster", "name": "gcn", "args": {}}, "unknown kind 'toaster'"),
+        ({"kind": "expert", "name": "gnc", "args": {}}, "unknown expert 'gnc'"),
+    ],
+)
+def test_malformed_specs_are_refused(spec, message):
+    with pytest.raises(ValueError, match=message):
+        rebuild(spec)
+
+
+@pytest.mark.parametrize("path", ["no.such.Module", "torch.nn.NoSuchClass", "torch.nn.functional.relu", ".GCN"])
+def test_import_paths_to_nowhere_are_refused(path):
+    with pytest.raises(ValueError, match=path):
+        EXPERTS.find(path)

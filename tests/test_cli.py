@@ -1,0 +1,108 @@
+import json
+
+import pytest
+
+from mowst.cli import main
+
+QUICK = ["--epochs", "5", "--rounds", "1", "--hidden-channels", "8"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MOWST_DATA", raising=False)
+    return tmp_path
+
+
+def test_train_writes_a_run_and_prints_one_table_and_evaluate_repeats_it(here, capsys):
+    assert main(["train", *QUICK]) == 0
+    trained = capsys.readouterr().out
+    folder = here / "runs" / "digits-gcn-mowst-split0-seed0"
+    assert {p.name for p in folder.iterdir()} == {
+        "config.yaml",
+        "env.json",
+        "metrics.jsonl",
+        "result.json",
+        "best.safetensors",
+    }
+    assert main(["evaluate", str(folder)]) == 0
+    evaluated = capsys.readouterr().out
+    row = next(line for line in trained.splitlines() if line.startswith("mowst ("))
+    assert row in evaluated
+    for line in ("mlp alone", "gcn alone", "answered by the weak expert"):
+        assert line in trained
+
+
+def test_the_same_command_twice_gives_the_same_result_in_two_folders(here):
+    for _ in range(2):
+        main(["train", "--seed", "3", *QUICK])
+    one, two = (
+        json.loads((here / "runs" / f"digits-gcn-mowst-split0-seed3{suffix}" / "result.json").read_text())
+        for suffix in ("", "-2")
+    )
+    one.pop("seconds"), two.pop("seconds")
+    assert one == two
+
+
+@pytest.mark.parametrize("method", ["weak", "strong", "mowst-star"])
+def test_every_method_trains_and_evaluates(here, method, capsys):
+    assert main(["train", "csbm", "--method", method, "--run_dir", "run", *QUICK]) == 0
+    assert main(["evaluate", "run"]) == 0
+    assert f"{method} (" in capsys.readouterr().out
+
+
+def test_settings_come_from_flags_over_file_over_preset(here, capsys):
+    (here / "my.yaml").write_text("lr: 0.02\nhidden_channels: 12\nepochs: 2\nrounds: 1\nweight_decay: 1e-3\n")
+    assert main(["train", "--config", "my.yaml", "--lr", "0.03", "--run-dir", "run"]) == 0
+    config = dict(line.split(": ") for line in (here / "run" / "config.yaml").read_text().splitlines())
+    assert config["lr"] == "0.03" and config["hidden_channels"] == "12" and config["weight_decay"] == "0.001"
+    assert config["mix"] == "logit"  # the preset of digits
+
+
+def test_an_expert_by_import_path_needs_trust_to_be_loaded_again(here, capsys):
+    (here / "their_gnn.py").write_text(
+        "import torch\n"
+        "class TheirGNN(torch.nn.Module):\n"
+        "    def __init__(self, in_channels, out_channels):\n"
+        "        super().__init__()\n"
+        "        self.lin = torch.nn.Linear(in_channels, out_channels)\n"
+        "    def forward(self, x, edge_index):\n"
+        "        return self.lin(x).index_add(0, edge_index[1], self.lin(x)[edge_index[0]])\n"
+    )
+    assert main(["train", "--strong", "their_gnn.TheirGNN", "--run_dir", "run", *QUICK]) == 0
+    assert main(["evaluate", "run"]) == 1
+    assert "trust" in capsys.readouterr().err
+    assert main(["evaluate", "run", "--trust"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["train", "corra"], "did you mean 'cora'"),
+        (["train", "cora", "--root", "nowhere"], "planetoid/Cora/raw/ind.cora.allx"),
+        (["train", "--strong", "gnc"], "unknown expert 'gnc'"),
+        (["train", "--method", "most"], "unknown method 'most'"),
+        (["train", "--split", "-1"], "There is no split -1"),
+        (["evaluate", "."], "not the folder of a finished run"),
+        (["evaluate", "nowhere"], "not the folder of a finished run"),
+    ],
+)
+def test_errors_are_one_sentence_and_leave_nothing(here, capsys, command, message):
+    assert main(command) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err and "Traceback" not in captured.err
+    assert not list(here.iterdir())
+
+
+def test_datasets_lists_what_can_be_typed(here, capsys):
+    assert main(["datasets"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert {"digits", "csbm", "cora", "computers", "minesweeper", "amherst41"} <= set(listed)
+
+
+def test_help_reads(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "--weight_decay" in out and "early" in out

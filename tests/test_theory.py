@@ -1,0 +1,69 @@
+r"""Statements of the paper about the loss, tried on the code that trains."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from mowst.loss import mowst_loss
+from mowst.nn import MonotoneConfidence, PowerConfidence
+
+CONFIDENCES = [PowerConfidence(), PowerConfidence(alpha=0.5, dispersion="entropy"), MonotoneConfidence()]
+COUNTS = [(7, 2, 1), (5, 5, 0), (4, 3, 3), (10, 0, 0), (8, 1, 1)]
+
+
+def simplex(steps=30):
+    r"""All points of a grid on the simplex of three classes, [P, 3]."""
+    grid = torch.cartesian_prod(torch.arange(steps + 1), torch.arange(steps + 1)).double()
+    grid = grid[grid.sum(dim=1) <= steps] / steps
+    return torch.cat([grid, 1 - grid.sum(dim=1, keepdim=True)], dim=1).clamp(min=1e-12)
+
+
+def cluster_losses(confidence, counts, strong_loss):
+    r"""The Mowst loss of a cluster, as a function of the one weak prediction p that its nodes share."""
+    points = simplex()
+    y = torch.arange(3).repeat_interleave(torch.tensor(counts))
+    true, other = torch.exp(torch.tensor(-strong_loss)), -torch.expm1(torch.tensor(-strong_loss)) / 2
+    strong = torch.full((len(y), 3), other.log().item(), dtype=torch.double)
+    strong[torch.arange(len(y)), y] = true.log().item()
+    torch.testing.assert_close(cross_entropy(strong, y).item(), strong_loss, rtol=1e-4, atol=1e-4)
+    losses = []
+    for p in points:
+        weak = p.log().expand(len(y), 3)
+        losses.append(mowst_loss(weak, strong, confidence(weak), y))
+    return points, torch.stack(losses).detach()
+
+
+def entropy(counts):
+    alpha = torch.tensor(counts).double() / sum(counts)
+    return float(-(alpha * alpha.clamp(min=1e-300).log()).sum())
+
+
+@pytest.mark.parametrize("confidence", CONFIDENCES, ids=repr)
+@pytest.mark.parametrize("counts", COUNTS[:3])
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_cluster_that_the_gnn_fits_better_is_left_to_it(confidence, counts, share):
+    strong_loss = share * entropy(counts)
+    _, losses = cluster_losses(confidence.double(), counts, strong_loss)
+    uniform = torch.zeros(sum(counts), 3, dtype=torch.double)
+    torch.testing.assert_close(confidence(uniform), torch.zeros(sum(counts), dtype=torch.double), rtol=0, atol=1e-6)
+    assert losses.min() >= strong_loss - 1e-4  # the value at the uniform prediction, where C = 0
+
+
+@pytest.mark.parametrize("confidence", CONFIDENCES, ids=repr)
+@pytest.mark.parametrize("counts", COUNTS)
+@pytest.mark.parametrize("excess", [0.05, 0.5, 2.0])
+def test_a_cluster_that_the_mlp_fits_better_is_kept_over_confidently(confidence, counts, excess):
+    confidence = confidence.double()
+    points, losses = cluster_losses(confidence, counts, entropy(counts) + excess)
+    alpha = (torch.tensor(counts).double() / sum(counts)).clamp(min=1e-12)
+    reached = confidence(points[losses.argmin()].log().unsqueeze(0))
+    assert reached >= confidence(alpha.log().unsqueeze(0)) - 0.05  # the distance between points of the grid
+
+
+def test_denoising_a_node_weighs_one_minus_its_confidence_in_the_strong_turn():
+    weak, strong = torch.randn(2, 12, 4, dtype=torch.double)
+    confidence, y = torch.rand(12, dtype=torch.double), torch.randint(4, (12,))
+    strong.requires_grad_()
+    (plain,) = torch.autograd.grad(cross_entropy(strong, y), strong)
+    (mixed,) = torch.autograd.grad(mowst_loss(weak, strong, confidence, y), strong)
+    torch.testing.assert_close(mixed, (1 - confidence).unsqueeze(-1) * plain)
