@@ -9,6 +9,7 @@ Run k takes split k where a data set has several, and seed k. Settings are those
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -25,13 +26,13 @@ CELL = ["data", "strong", "method", "seed"]
 
 
 def run(
-    data: list[str] = ["digits", "cora", "amherst41", "minesweeper", "computers"],  # noqa: B006
-    strong: list[str] = ["gcn", "sage"],  # noqa: B006
-    method: list[str] = list(METHODS),  # noqa: B008
+    data: tuple[str, ...] = ("digits", "cora", "amherst41", "minesweeper", "computers"),
+    strong: tuple[str, ...] = ("gcn", "sage"),
+    method: tuple[str, ...] = METHODS,
     seeds: int = 3,
     root: str | None = None,
     out: Path = RESULTS,
-    settings: dict[str, float] = {},  # noqa: B006
+    settings: dict[str, Any] | None = None,
 ) -> None:
     r"""Runs the cells that the file does not hold yet.
 
@@ -49,13 +50,15 @@ def run(
     cells = [(d, s, m, k) for k in range(seeds) for d in data for s in strong for m in method]
     for cell in cells:
         if cell not in done:
-            row = json.dumps(run_cell(*cell, root=root, settings=preset(cell[0]) | settings))
+            row = json.dumps(run_cell(*cell, root=root, settings=preset(cell[0]) | (settings or {})))
             with out.open("a", encoding="utf-8") as file:
                 file.write(row + "\n")
             print(*cell, flush=True)
 
 
-def run_cell(data: str, strong: str, method: str, seed: int, root: str | None, settings: dict) -> dict:
+def run_cell(
+    data: str, strong: str, method: str, seed: int, root: str | None, settings: dict[str, Any]
+) -> dict[str, Any]:
     r"""Trains one model and returns its line."""
     task = load_task(data, root=root, split=0 if data in ONE_SPLIT else seed)
     config = ModelConfig(strong=strong, **{k: v for k, v in settings.items() if k in ModelConfig.__dataclass_fields__})

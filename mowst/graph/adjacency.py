@@ -120,7 +120,9 @@ def _edges(
         size = edge_index.sizes() if isinstance(edge_index, SparseTensor) else edge_index.shape
         if size[0] != size[1]:
             raise ValueError(f"the sparse adjacency matrix must be square, got shape {tuple(size)}")
-        num_nodes = num_nodes or size[0]
+        if num_nodes not in (None, size[0]):
+            raise ValueError(f"the sparse adjacency matrix has {size[0]} nodes, but {num_nodes} were announced")
+        num_nodes = size[0]
         if getattr(edge_index, "layout", None) == torch.sparse_coo:
             edge_index = edge_index.coalesce().to_sparse_csr()
         target_source, edge_weight = to_edge_index(edge_index)

@@ -1,10 +1,11 @@
-import gc
+import weakref
 
 import pytest
 import torch
 from torch_geometric import EdgeIndex
 
-from mowst.graph.adjacency import Adjacency, _known, adjacency
+from mowst.graph.adjacency import Adjacency, adjacency
+from mowst.graph.memo import TensorMemo
 
 # Directed, with a self-loop at 1, a double edge 3 -> 0, and node 4 isolated.
 EDGES = torch.tensor([[0, 1, 2, 1, 3, 3], [1, 2, 0, 1, 0, 0]])
@@ -108,14 +109,15 @@ def test_lookup_follows_the_tensors():
     assert changed.operator("gin").matrix.to_dense().equal(dense(edges) + torch.eye(N))
 
 
-def test_lookup_keeps_no_dead_graph():
-    edges = EDGES.clone()
-    gc.collect()
-    adjacency(edges, num_nodes=N).operator("gcn")
-    known = len(_known)
+def test_lookup_keeps_no_dead_graph(monkeypatch):
+    known = TensorMemo()
+    monkeypatch.setattr("mowst.graph.adjacency._known", known)
+    edges, x = EDGES.clone(), torch.randn(N, 3)
+    adjacency(edges, num_nodes=N).first_hop(x, "gcn")
+    graph = weakref.ref(adjacency(edges, num_nodes=N))
+    assert len(known) == 1
     del edges
-    gc.collect()
-    assert len(_known) == known - 1
+    assert len(known) == 0 and graph() is None
 
 
 def test_first_hop_is_one_product_per_unchanged_features():
@@ -138,6 +140,7 @@ def test_first_hop_is_one_product_per_unchanged_features():
         (EDGES, None, 3, r"\[0, 3\): 2 edges do not, for example \[3, 0\]"),
         (-EDGES, None, N, "6 edges do not"),
         (torch.ones(2, 3).to_sparse_csr(), None, None, r"must be square, got shape \(2, 3\)"),
+        (torch.eye(5).to_sparse_csr(), None, N + 1, "has 5 nodes, but 6 were announced"),
         (torch.eye(5).to_sparse_csr(), torch.ones(5), N, "put the weights into the matrix"),
     ],
 )

@@ -131,6 +131,28 @@ def test_sparse_adjacency_is_edge_index(cls):
 
 
 @pytest.mark.parametrize("cls", PEERS)
+def test_a_seed_gives_the_initial_state_of_pyg(cls):
+    kwargs = {"heads": 8} if cls is GAT else {}
+    states = []
+    for model in (cls, PEERS[cls]):
+        torch.manual_seed(0)
+        states.append(model(F_IN, HIDDEN, 2, CLASSES, **kwargs).state_dict())
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("cls", [GCN, GraphSAGE, GIN])
+def test_mixed_precision_is_close(cls):
+    model, edges = pair(cls)[0], graph("directed")
+    expected = model(features(), edges)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(features(), edges)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), expected, rtol=0.1, atol=0.1)
+    out.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("cls", PEERS)
 def test_permutation_equivariance(cls):
     model, x, edges = pair(cls)[0], features(), graph("directed")
     order = torch.randperm(N)
@@ -232,6 +254,9 @@ def test_expert_by_import_path_gets_what_it_accepts():
     [
         ("gnc", {}, "unknown expert 'gnc': choose one of mlp, gcn, sage, gin, gat"),
         ("torch.nn.Linear", {}, "'torch.nn.Linear' .* neither in_channels nor"),
+        ("gat", {"sparse_features": True}, "GAT reads dense features only"),
+        ("gcn", {"num_layers": 0}, "at least 1, got 0"),
+        ("mlp", {"num_layers": 0}, "at least 1, got 0"),
         ("gat", {"hidden_channels": 12}, "multiple of the 8 attention heads, got 12: choose 16"),
     ],
 )

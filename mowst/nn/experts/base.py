@@ -92,12 +92,15 @@ class Expert(BasicGNN):
         num_layers: int,
         out_channels: int | None = None,
         dropout: float = 0.0,
+        *,
         act: str = "relu",
         norm: str | None = None,
         jk: str | None = None,
         sparse_features: bool | None = None,
         **kwargs: Any,
     ):
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
         self._args = {
             "in_channels": in_channels,
             "hidden_channels": hidden_channels,
@@ -112,11 +115,14 @@ class Expert(BasicGNN):
         }
         norm_layer = node_norm(norm, hidden_channels)
         super().__init__(
-            in_channels, hidden_channels, num_layers, out_channels, dropout, act, norm=norm_layer, jk=jk, **kwargs
+            in_channels, hidden_channels, num_layers, out_channels, dropout, act=act, norm=norm_layer, jk=jk, **kwargs
         )
         self.dropout = Dropout(dropout)
-        self.convs[0].first = True
-        self.convs[0].sparse_features = sparse_features
+        if isinstance(self.convs[0], FastConv):
+            self.convs[0].first = True
+            self.convs[0].sparse_features = sparse_features
+        elif sparse_features is not None:
+            raise ValueError(f"{type(self).__name__} reads dense features only: leave sparse_features out")
 
     def constructor_args(self) -> dict[str, Any]:
         """The arguments that would construct this module anew."""

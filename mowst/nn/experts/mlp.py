@@ -54,6 +54,8 @@ class MLP(torch_geometric.nn.MLP):
         act_first: bool = False,
         sparse_features: bool | None = None,
     ):
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
         super().__init__(
             in_channels=in_channels,
             hidden_channels=hidden_channels,

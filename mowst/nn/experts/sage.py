@@ -31,10 +31,8 @@ class SAGEConv(FastConv, torch_geometric.nn.SAGEConv):
         out = self.hop(graph, "mean", x, self.lin_l.weight, self.lin_l.bias)
         if self.root_weight:
             features = self.features(x)
-            if features is None:
-                out.addmm_(x, self.lin_r.weight.t())
-            else:
-                out.add_(linear(features, self.lin_r.weight))
+            weight = self.lin_r.weight
+            out = out.add_(F.linear(x, weight) if features is None else linear(features, weight))
         return F.normalize(out, p=2.0, dim=-1) if self.normalize else out
 
 
