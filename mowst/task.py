@@ -91,15 +91,19 @@ class GraphTask:
         r"""The labels of the nodes of a split, :math:`(n)`."""
         return _lookup(self._labels, split)
 
+    def features(self, split: str) -> Tensor:
+        r"""The features of the nodes of :obj:`"train"` or :obj:`"val"`, :math:`(n, F)`; the same tensor on every call."""
+        return _lookup(self._features, split)
+
     def evaluate(self, prob: Tensor, split: str = "val") -> float:
         r"""The task's metric of class probabilities on a split.
 
         Args:
-            prob (Tensor): The class probabilities of all nodes.
+            prob (Tensor): The class probabilities of all nodes, or of the split's nodes in the order of :meth:`index`.
             split (str, optional): The nodes to score. (default: :obj:`"val"`)
 
         Shapes:
-            - **prob:** :math:`(N, C)`
+            - **prob:** :math:`(N, C)` or :math:`(n, C)`
 
         Raises:
             ValueError: If the shape is another, or a probability on the split is NaN.
@@ -134,11 +138,11 @@ class GraphTask:
         a probability has underflowed to 0.
 
         Args:
-            prob (Tensor): The class probabilities of all nodes.
+            prob (Tensor): The class probabilities of all nodes, or of the split's nodes in the order of :meth:`index`.
             split (str, optional): The nodes to score. (default: :obj:`"val"`)
 
         Shapes:
-            - **prob:** :math:`(N, C)`, **output:** a scalar
+            - **prob:** :math:`(N, C)` or :math:`(n, C)`, **output:** a scalar
         """
         prob = self._on(prob, split)
         true = prob.gather(1, self.labels(split).unsqueeze(1))
@@ -164,14 +168,21 @@ class GraphTask:
         return {key: mask.nonzero().view(-1) for key, mask in self.masks.items()}
 
     @cached_property
+    def _features(self) -> dict[str, Tensor]:
+        return {key: self.data.x[index] for key, index in self._index.items() if key != "test"}
+
+    @cached_property
     def _labels(self) -> dict[str, Tensor]:
         return {key: self.data.y[index] for key, index in self._index.items()}
 
     def _on(self, prob: Tensor, split: str) -> Tensor:
+        index = self.index(split)
+        if prob.shape == (index.numel(), self.num_classes):
+            return prob
         if prob.shape != (self.num_nodes, self.num_classes):
-            expected = (self.num_nodes, self.num_classes)
-            raise ValueError(f"'{self.name}' scores probabilities of shape {expected}, got {tuple(prob.shape)}")
-        return prob[self.index(split)]
+            known = f"{(self.num_nodes, self.num_classes)} or {(index.numel(), self.num_classes)} ({split})"
+            raise ValueError(f"'{self.name}' scores probabilities of shape {known}, got {tuple(prob.shape)}")
+        return prob[index]
 
 
 def _lookup(values: dict[str, Tensor], split: str) -> Tensor:

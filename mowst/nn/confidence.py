@@ -140,6 +140,7 @@ class LearnedConfidence(torch.nn.Module):
             num_layers=num_layers,
             dropout=dropout,
             norm="batch_norm",
+            sparse_features=False,  # the input is new in every epoch: a conversion would never pay
         )
 
     def reset_parameters(self) -> None:

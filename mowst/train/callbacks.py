@@ -1,7 +1,7 @@
 r"""Watching a run: a callback is any callable that takes the record of an evaluated epoch.
 
 A record holds :obj:`round` (0 before the first), :obj:`turn`, :obj:`epoch`, :obj:`loss`, :obj:`val_loss`, :obj:`val`
-(the task's metric), :obj:`confidence` (the mean over all nodes), :obj:`best` (whether this is the best state so far)
+(the task's metric), :obj:`confidence` (the mean over the validation nodes), :obj:`best` (whether this is the best state so far)
 and :obj:`seconds` since the turn began.
 """
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mowst.nn.contract import call_expert
+from mowst.nn.contract import call_expert, takes_edges
 from mowst.nn.mowst import Mowst
 from mowst.task import GraphTask
 from mowst.train.config import TrainConfig
@@ -21,22 +21,22 @@ WORST: Score = (-math.inf, -math.inf)
 
 
 class Answer(NamedTuple):
-    r"""What the model answers on all nodes: class probabilities :math:`(N, C)` and confidence :math:`(N)`."""
+    r"""What the model answers on the nodes of a split: class probabilities :math:`(n, C)`, confidence :math:`(n)`."""
 
     prob: Tensor
     confidence: Tensor
 
 
 class Objective:
-    r"""What a turn minimises, and what the model answers meanwhile.
+    r"""What a turn minimises on the training nodes, and what the model meanwhile answers on the validation nodes.
 
     A part that is not trained is a constant of the turn: its logits (or confidences) are computed once, in
-    evaluation mode. Under the route :obj:`"weak"` or :obj:`"strong"` the loss is that expert's plain cross-entropy,
-    and the other expert is never run.
+    evaluation mode. An expert that reads no edges, and the confidence, run on the nodes of the split alone. Under the
+    route :obj:`"weak"` or :obj:`"strong"` the loss is that expert's plain cross-entropy, and nothing else is run.
 
     Args:
         model (Mowst): the model.
-        task (GraphTask): the graph, labels and training nodes.
+        task (GraphTask): the graph, labels and splits.
         trained (list): the parts that learn, of :obj:`"weak"`, :obj:`"strong"` and :obj:`"confidence"`.
         loss (callable): :obj:`loss(weak, strong, confidence, y)` of the training nodes' logits.
     """
@@ -46,45 +46,56 @@ class Objective:
         self.task = task
         self.trained = tuple(trained)
         self._loss = loss
-        self._weak = self._strong = self._confidence = None
-        with torch.no_grad():
-            if model.route == "mixture" and "weak" not in self.trained:
-                self._weak = self._logits("weak")
-                if "confidence" not in self.trained:
-                    self._confidence = model.gate(self._weak, task.data.x)
-            if model.route == "mixture" and "strong" not in self.trained:
-                self._strong = self._logits("strong")
+        self._constants: dict[str, dict[str, Tensor]] = {"train": {}, "val": {}}
+        if model.route == "mixture":
+            with torch.no_grad():
+                self._keep_constants()
 
     def loss(self) -> Tensor:
         r"""The training loss, from one forward in training mode of the parts that learn."""
         for name in self.trained:
             getattr(self.model, name).train()
-        rows, y = self.task.index("train"), self.task.labels("train")
+        y = self.task.labels("train")
         if self.model.route != "mixture":
-            return cross_entropy(self._logits(self.model.route)[rows], y)
-        weak, strong, confidence = self._outputs()
-        return self._loss(weak[rows], strong[rows], confidence[rows], y)
+            return cross_entropy(self._logits(self.model.route, "train"), y)
+        return self._loss(*self._outputs("train"), y)
 
     @torch.no_grad()
     def answer(self) -> Answer:
-        r"""The model's answer, from one forward in evaluation mode of the parts that learn."""
+        r"""The answer on the validation nodes, from one forward in evaluation mode of the parts that learn."""
         for name in self.trained:
             getattr(self.model, name).eval()
         if self.model.route != "mixture":
-            prob = self._logits(self.model.route).softmax(dim=-1)
+            prob = self._logits(self.model.route, "val").softmax(dim=-1)
             return Answer(prob, self.model.routed(prob[:, 0]))
-        weak, strong, confidence = self._outputs()
+        weak, strong, confidence = self._outputs("val")
         return Answer(self.model.mixture(weak, strong, confidence), confidence)
 
-    def _outputs(self) -> tuple[Tensor, Tensor, Tensor]:
-        weak = self._logits("weak") if self._weak is None else self._weak
-        strong = self._logits("strong") if self._strong is None else self._strong
-        confidence = self.model.gate(weak, self.task.data.x) if self._confidence is None else self._confidence
-        return weak, strong, confidence
-
-    def _logits(self, name: str) -> Tensor:
+    def _keep_constants(self) -> None:
         data = self.task.data
-        return call_expert(getattr(self.model, name), data.x, data.edge_index, data.edge_weight)
+        constants = {
+            name: call_expert(getattr(self.model, name), data.x, data.edge_index, data.edge_weight)
+            for name in ("weak", "strong")
+            if name not in self.trained
+        }
+        if not {"weak", "confidence"} & set(self.trained):
+            constants["confidence"] = self.model.gate(constants["weak"], data.x)
+        for split, kept in self._constants.items():
+            kept.update({name: value[self.task.index(split)] for name, value in constants.items()})
+
+    def _outputs(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
+        weak, strong = self._logits("weak", split), self._logits("strong", split)
+        if "confidence" in self._constants[split]:
+            return weak, strong, self._constants[split]["confidence"]
+        return weak, strong, self.model.gate(weak, self.task.features(split))
+
+    def _logits(self, name: str, split: str) -> Tensor:
+        if name in self._constants[split]:
+            return self._constants[split][name]
+        expert, data = getattr(self.model, name), self.task.data
+        if not takes_edges(expert):
+            return call_expert(expert, self.task.features(split))
+        return call_expert(expert, data.x, data.edge_index, data.edge_weight)[self.task.index(split)]
 
 
 class Turn:
@@ -150,7 +161,7 @@ class Turn:
 
 
 def validate(answer: Answer, task: GraphTask) -> dict[str, float]:
-    r"""Validation loss and metric of an answer, and its mean confidence over all nodes."""
+    r"""Loss, metric and mean confidence of an answer on the validation nodes."""
     return {
         "val_loss": float(task.nll(answer.prob, "val")),
         "val": task.evaluate(answer.prob, "val"),

@@ -175,6 +175,7 @@ def test_changed_inputs_are_seen(cls):
 def test_explanations_are_those_of_pyg(cls):
     masks = []
     for model in pair(cls):
+        assert type(model.convs[0])._orig_propagate is pyg.MessagePassing.propagate
         config = {"mode": "multiclass_classification", "task_level": "node", "return_type": "raw"}
         explainer = Explainer(
             model,

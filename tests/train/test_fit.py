@@ -106,7 +106,7 @@ def test_every_setting_is_tried_below():
 @pytest.mark.parametrize("field", CHANGES)
 def test_every_setting_changes_something(make_task, field):
     method, task = "mowst-star" if field == "in_turns" else "mowst", make_task(num_nodes=80)
-    settings = {"epochs": 12, "patience": 3, "rounds": 6, "round_patience": 1, "lr": 0.1}
+    settings = {"epochs": 12, "patience": 3, "rounds": 15, "round_patience": 1, "lr": 0.1}
     before = fit(make_model(), task, method=method, **settings)
     after = fit(make_model(), task, method=method, **settings | {field: CHANGES[field]})
     assert strip(before)["history"] != strip(after)["history"]

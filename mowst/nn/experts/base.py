@@ -28,6 +28,9 @@ class FastConv(MessagePassing):
 
     first = False
     sparse_features: bool | None = None
+    # PyG swaps in a compiled `propagate` per class, which knows no explanation masks, and keeps the one that it finds
+    # for explaining: here that must not be the compiled one of the PyG layer behind us.
+    propagate = MessagePassing.propagate
 
     def runs_fast(self, x: Tensor, weight: Tensor) -> bool:
         """False for PyG's explainers, for flows and inputs that have no operator, and for lazy parameters."""
