@@ -92,7 +92,7 @@ class GraphTask:
         return _lookup(self._labels, split)
 
     def features(self, split: str) -> Tensor:
-        r"""The features of the nodes of :obj:`"train"` or :obj:`"val"`, :math:`(n, F)`; the same tensor on every call."""
+        r"""The features of the :obj:`"train"` or :obj:`"val"` nodes, :math:`(n, F)`; the same tensor on every call."""
         return _lookup(self._features, split)
 
     def evaluate(self, prob: Tensor, split: str = "val") -> float:

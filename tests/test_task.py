@@ -77,14 +77,22 @@ def test_nll_is_finite_where_a_probability_underflows(dtype):
 
 
 def test_predictions_are_checked():
-    with pytest.raises(ValueError, match=r"shape \(12, 2\), got \(4, 2\)"):
-        task().evaluate(probabilities()[:4])
+    with pytest.raises(ValueError, match=r"shape \(12, 2\) or \(4, 2\) \(val\), got \(5, 2\)"):
+        task().evaluate(probabilities()[:5])
     with pytest.raises(ValueError, match="val nodes of 'graph' hold NaN"):
         task().evaluate(probabilities() * torch.nan)
     with pytest.raises(ValueError, match="no split 'valid'; known: train, val, test"):
         task().evaluate(probabilities(), "valid")
     with pytest.raises(ValueError, match=r"confidence must be of shape \(12,\), got \(12, 1\)"):
         task().expected(probabilities(), probabilities(), torch.ones(N, 1))
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_prediction_on_all_nodes_and_on_the_split_alone_score_the_same(split):
+    made, prob = task(), probabilities()
+    own = prob[made.index(split)]
+    assert made.evaluate(prob, split) == made.evaluate(own, split)
+    assert made.nll(prob, split) == made.nll(own, split)
 
 
 def test_to_and_with_masks_leave_the_task_alone():

@@ -1,8 +1,8 @@
 r"""Watching a run: a callback is any callable that takes the record of an evaluated epoch.
 
-A record holds :obj:`round` (0 before the first), :obj:`turn`, :obj:`epoch`, :obj:`loss`, :obj:`val_loss`, :obj:`val`
-(the task's metric), :obj:`confidence` (the mean over the validation nodes), :obj:`best` (whether this is the best state so far)
-and :obj:`seconds` since the turn began.
+A record holds :obj:`round` (0 before the first), :obj:`turn`, :obj:`epoch`, :obj:`loss`; on the validation nodes
+:obj:`val_loss`, :obj:`val` (the task's metric) and :obj:`confidence` (the mean); :obj:`best` (whether this is the best
+state so far) and :obj:`seconds` since the turn began.
 """
 
 from collections.abc import Callable

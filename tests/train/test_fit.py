@@ -39,7 +39,7 @@ def test_result_is_what_the_selected_model_answers(task, method, pretrain):
     out = model(task.data.x, task.data.edge_index)
     assert result.weak_share == pytest.approx(float(out.confidence.detach()[task.masks["test"]].mean()))
     best = min([r["val_loss"] for r in result.history if r["best"]], default=float("inf"))
-    assert float(task.nll(out.prob, "val")) <= best + 1e-6
+    assert float(task.nll(out.prob.detach(), "val")) <= best + 1e-6
     assert not model.training
 
 
@@ -105,7 +105,7 @@ def test_every_setting_is_tried_below():
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_every_setting_changes_something(make_task, field):
-    method, task = "mowst-star" if field == "in_turns" else "mowst", make_task(num_nodes=80)
+    method, task = "mowst-star" if field == "in_turns" else "mowst", make_task(num_nodes=200)
     settings = {"epochs": 12, "patience": 3, "rounds": 15, "round_patience": 1, "lr": 0.1}
     before = fit(make_model(), task, method=method, **settings)
     after = fit(make_model(), task, method=method, **settings | {field: CHANGES[field]})
@@ -157,9 +157,10 @@ def test_task_and_unused_expert_are_left_alone(task):
     assert all(torch.equal(data[key], task.data[key]) for key in ("x", "y", "edge_index"))
 
 
-def test_pyg_gcn_is_trained_as_well(task):
+def test_pyg_gcn_is_trained_as_well(make_task):
+    seed_everything(0)
     model = Mowst(MLP(**SIZES), PyGGCN(**SIZES), MonotoneConfidence())
-    assert fit(model, task, **SHORT).test > 0.4
+    assert fit(model, make_task(num_nodes=200), **SHORT).test > 0.6
 
 
 def test_a_fixed_confidence_and_lazy_modules_train(task):
