@@ -33,6 +33,7 @@ def run(
     root: str | None = None,
     out: Path = RESULTS,
     settings: dict[str, Any] | None = None,
+    threads: int = 2,
 ) -> None:
     r"""Runs the cells that the file does not hold yet.
 
@@ -44,7 +45,9 @@ def run(
         root: folder of the data sets.
         out: file to append to.
         settings: model or training settings in place of the preset ones.
+        threads: number of CPU threads.
     """
+    torch.set_num_threads(threads)
     out.parent.mkdir(parents=True, exist_ok=True)
     done = {tuple(row[key] for key in CELL) for row in read(out)}
     cells = [(d, s, m, k) for k in range(seeds) for d in data for s in strong for m in method]
@@ -119,5 +122,4 @@ def read(path: Path) -> list[dict]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
     auto_cli([run, table])

@@ -1,4 +1,4 @@
-r"""The command line: :obj:`mowst train`, :obj:`mowst evaluate`, :obj:`mowst datasets`."""
+r"""The command line: :obj:`mowst train`, :obj:`evaluate`, :obj:`datasets`, :obj:`bench`."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,8 @@ import torch
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 import mowst
+from mowst.allocator import keep_freed_memory
+from mowst.bench import run_suite
 from mowst.data import DATASETS, data_root, load_task
 from mowst.nn.build import ModelConfig, build_model
 from mowst.presets import preset
@@ -24,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     r"""Runs a command; returns the exit status. Errors of the user's making are one line on stderr."""
     argv = [_spelled(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     sys.path.append("")  # import paths such as my_gnn.MyGNN start at the current directory, as with python -m
-    commands = {"train": _train, "evaluate": _evaluate, "datasets": _datasets}
+    commands = {"train": _train, "evaluate": _evaluate, "datasets": _datasets, "bench": _bench}
+    keep_freed_memory()
     options = _parser().parse_args(argv)
     if options.subcommand == "train":
         options = _parser(preset(options.train.data)).parse_args(argv)
@@ -68,6 +71,8 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
     datasets = ArgumentParser(description="Lists the known data sets.")
     _add_root(datasets)
     commands.add_subcommand("datasets", datasets, help="list the known data sets")
+    bench = ArgumentParser(description="Compares the speed of this package with PyG's, in under two minutes.")
+    commands.add_subcommand("bench", bench, help="compare speeds on this machine")
     return parser
 
 
@@ -147,6 +152,18 @@ def _datasets(options: Namespace) -> None:
     ]
     table = pd.DataFrame(rows).convert_dtypes().astype(object)
     print(table.where(table.notna(), "-").to_string(index=False))
+
+
+def _bench(options: Namespace) -> None:
+    for row in run_suite():
+        unit = "ms" if "median_ms" in row else "MiB"
+        values = row["median_ms"] if unit == "ms" else row["peak_mib"]
+        shown = (f"{name} {value:.1f} {unit}{_times(row, name)}" for name, value in values.items())
+        print(f"{row['case']}\n    " + ", ".join(shown))
+
+
+def _times(row: Mapping[str, Any], name: str) -> str:
+    return f" ({row['times_ours'][name]:.1f} times ours)" if name in row["times_ours"] else ""
 
 
 def _print_table(rows: Mapping[str, Mapping[str, Any]], metric: str, weak_share: float, expected: float | None) -> None:
