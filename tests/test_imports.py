@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "train": {"nn", "graph", "loss", "metrics", "task", "io"},
     "inference": {"nn", "graph", "metrics", "task", "io"},
     "study": {"train", "data", "nn", "task", "io", "presets"},
-    "bench": {"train", "inference", "graph", "nn", "task", "io"},
+    "bench": {"train", "inference", "graph", "nn", "loss", "task", "io"},
     "presets": set(),
 }
 

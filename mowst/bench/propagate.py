@@ -1,5 +1,6 @@
 r"""One propagation step, forward and backward."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,9 @@ def bench_propagate(edge_index: Tensor, num_nodes: int, channels: int, repeats: 
     x = torch.randn(num_nodes, channels, requires_grad=True)
     operator = adjacency(edge_index, num_nodes=num_nodes).operator("gcn")
     edges, weight = gcn_norm(edge_index, None, num_nodes)
-    transposed = to_torch_csr_tensor(edges.flip(0), weight, size=(num_nodes, num_nodes))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
+        transposed = to_torch_csr_tensor(edges.flip(0), weight, size=(num_nodes, num_nodes))
     conv = SimpleConv(aggr="sum")
     contenders = {
         "PyG edge_index": both_ways(lambda: conv(x, edges, weight), x),

@@ -12,33 +12,44 @@ from mowst.train import TrainConfig
 from mowst.train.turn import Turn
 
 
-def make_model(task: GraphTask, hidden_channels: int, num_layers: int) -> Mowst:
-    r"""An MLP, a GCN and a learned confidence of these sizes, dropout 0.5."""
-    sizes: dict[str, Any] = {"hidden_channels": hidden_channels, "num_layers": num_layers, "dropout": 0.5}
-    ends = {"in_channels": task.num_features, "out_channels": task.num_classes}
-    return Mowst(MLP(**ends, **sizes), GCN(**ends, **sizes), LearnedConfidence(**sizes))
+def make_model(task: GraphTask, hidden_channels: int, num_layers: int, gate: LearnedConfidence) -> Mowst:
+    r"""An MLP and a GCN of these sizes, dropout 0.5, under a gate."""
+    sizes: dict[str, Any] = {
+        "in_channels": task.num_features,
+        "hidden_channels": hidden_channels,
+        "num_layers": num_layers,
+        "out_channels": task.num_classes,
+        "dropout": 0.5,
+    }
+    return Mowst(MLP(**sizes), GCN(**sizes), gate)
 
 
 def bench_weak_turn(task: GraphTask, hidden_channels: int, num_layers: int, repeats: int = 5) -> dict[str, Any]:
-    r"""Epochs of a weak turn (frozen strong logits, the gate learns too) beside epochs of the weak expert alone."""
-    model, config = make_model(task, hidden_channels, num_layers), TrainConfig(epochs=5, patience=None)
+    r"""An epoch of a weak turn (frozen strong logits, the gate learns too) under the default gate and under one of the
+    experts' sizes, and an epoch of the weak expert alone; an evaluation after each.
+    """
+    config = TrainConfig(epochs=6, patience=None)
+    narrow = make_model(task, hidden_channels, num_layers, LearnedConfidence())
+    wide = make_model(task, hidden_channels, num_layers, LearnedConfidence(hidden_channels, num_layers))
 
-    def run(route: str, trained: tuple[str, ...]) -> None:
+    def run(model: Mowst, route: str, trained: tuple[str, ...]) -> float:
         model.route = route
-        for _ in Turn("bench", model, trained, mowst_loss, config).run(task):
-            pass
+        ends = [record["seconds"] for record in Turn("bench", model, trained, mowst_loss, config).run(task)]
+        return (ends[-1] - ends[0]) / (len(ends) - 1)
 
     contenders = {
-        "ours": lambda: run("mixture", ("weak", "confidence")),
-        "our MLP alone": lambda: run("weak", ("weak",)),
+        "ours": lambda: run(narrow, "mixture", ("weak", "confidence")),
+        "ours with a gate of the MLP's sizes": lambda: run(wide, "mixture", ("weak", "confidence")),
+        "our MLP alone": lambda: run(narrow, "weak", ("weak",)),
     }
-    name = f"weak turn of {config.epochs} epochs {task.num_features}-{hidden_channels}x{num_layers}"
+    name = f"weak-turn epoch {task.num_features}-{hidden_channels}x{num_layers}"
     return compare(f"{name}, {describe(task.data.edge_index, task.num_nodes)}", contenders, repeats)
 
 
 def bench_round(task: GraphTask, hidden_channels: int = 64, num_layers: int = 2, epochs: int = 30) -> dict[str, Any]:
     r"""A weak and a strong turn from a fresh start, operators and caches still to be built."""
-    model, config = make_model(task, hidden_channels, num_layers), TrainConfig(epochs=epochs, patience=None)
+    config = TrainConfig(epochs=epochs, patience=None)
+    model = make_model(task, hidden_channels, num_layers, LearnedConfidence(hidden_channels, num_layers))
     start = time.perf_counter()
     for trained in (("weak", "confidence"), ("strong",)):
         for _ in Turn("bench", model, trained, mowst_loss, config).run(task):

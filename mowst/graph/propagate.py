@@ -95,7 +95,7 @@ def _to_torch(matrix: sp.csr_matrix, device: torch.device | str) -> Tensor:
     fits = max(*matrix.shape, matrix.nnz) <= np.iinfo(np.int32).max
     index = np.int32 if fits else np.int64
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
         return torch.sparse_csr_tensor(
             torch.from_numpy(matrix.indptr.astype(index, copy=False)),
             torch.from_numpy(matrix.indices.astype(index, copy=False)),

@@ -6,8 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.nn.conv import MessagePassing
+from torch_geometric.nn.models.basic_gnn import BasicGNN
 
+from mowst.graph.formats import transposed_csr
 from mowst.nn.dispersion import two_class_logits
+from mowst.nn.experts.base import Expert
 
 
 def takes_edges(expert: torch.nn.Module) -> bool:
@@ -30,7 +34,8 @@ def takes_features(confidence: torch.nn.Module) -> bool:
 def call_expert(
     expert: torch.nn.Module, x: Tensor, edge_index: Any = None, edge_weight: Tensor | None = None, **kwargs: Any
 ) -> Tensor:
-    r"""The logits of an expert, as :obj:`expert(x)` or :obj:`expert(x, edge_index[, edge_weight=])`.
+    r"""The logits of an expert, as :obj:`expert(x)` or :obj:`expert(x, edge_index[, edge_weight=])`. PyG's models get
+    the form of the graph that they run fastest on, see :func:`~mowst.graph.formats.transposed_csr`.
 
     Returns:
         Tensor: logits of shape :math:`(N, C)`; the one logit of a binary expert is expanded to two.
@@ -46,14 +51,12 @@ def call_expert(
     elif edge_index is None:
         raise ValueError(f"{name} reads the graph: give edge_index")
     else:
-        if edge_weight is not None:
-            if not _takes_edge_weight(expert):
-                raise ValueError(
-                    f"{name} cannot use edge_weight and would ignore it: drop the weights, or take an expert whose "
-                    "forward has an edge_weight (GCN has one)"
-                )
-            kwargs["edge_weight"] = edge_weight
-        logits = expert(x, edge_index, **kwargs)
+        if edge_weight is not None and not _takes_edge_weight(expert):
+            raise ValueError(
+                f"{name} cannot use edge_weight and would ignore it: drop the weights, or take an expert whose "
+                "forward has an edge_weight (GCN has one)"
+            )
+        logits = _call_on_fastest_form(expert, x, edge_index, edge_weight, **kwargs)
     if not isinstance(logits, Tensor) or logits.dim() not in (1, 2) or logits.size(0) != x.size(0):
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"{name} must return logits of shape [N, C] with N = {x.size(0)} nodes, got {got}")
@@ -79,6 +82,27 @@ def call_confidence(confidence: torch.nn.Module, logits: Tensor, x: Tensor) -> T
             f"for example {float(bad[0]):.4g}"
         )
     return value
+
+
+def _call_on_fastest_form(
+    expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None, **kwargs: Any
+) -> Tensor:
+    if _multiplies_sparsely(expert) and isinstance(edge_index, Tensor):
+        matrix = transposed_csr(edge_index, edge_weight, num_nodes=x.size(0))
+        if matrix is not None:
+            return expert(x, matrix, **kwargs)
+    if edge_weight is not None:
+        kwargs["edge_weight"] = edge_weight
+    return expert(x, edge_index, **kwargs)
+
+
+def _multiplies_sparsely(expert: torch.nn.Module) -> bool:
+    # PyG's own models whose layers all have a sparse product beside their messages; an explainer needs the messages.
+    return (
+        isinstance(expert, BasicGNN)
+        and not isinstance(expert, Expert)
+        and all(isinstance(conv, MessagePassing) and conv.fuse and not conv.explain for conv in expert.convs)
+    )
 
 
 def _takes_edge_weight(expert: torch.nn.Module) -> bool:
