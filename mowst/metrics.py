@@ -1,42 +1,41 @@
-r"""Scores of a prediction, and the exact expected score of sampled routing."""
+r"""Scores of a prediction, as scalars on its device, and the exact expected score of sampled routing."""
 
 from collections.abc import Callable
 
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy, multiclass_f1_score
 
 
-def accuracy(prob: Tensor, y: Tensor) -> float:
+def accuracy(prob: Tensor, y: Tensor) -> Tensor:
     r"""Share of the nodes whose most probable class is their label.
 
     Shapes:
         - **prob:** :math:`(n, C)`, **y:** :math:`(n)`
     """
-    return float(multiclass_accuracy(prob, y, num_classes=prob.size(1), average="micro", validate_args=False))
+    return multiclass_accuracy(prob, y, num_classes=prob.size(1), average="micro", validate_args=False)
 
 
-def roc_auc(prob: Tensor, y: Tensor, weight: Tensor | None = None) -> float:
-    r"""Area under the ROC curve of class 1 of two, each node counted `weight` times.
+def roc_auc(prob: Tensor, y: Tensor) -> Tensor:
+    r"""Area under the ROC curve of class 1 of two.
 
     Shapes:
-        - **prob:** :math:`(n, 2)`, **y:** :math:`(n)`, **weight:** :math:`(n)`
+        - **prob:** :math:`(n, 2)`, **y:** :math:`(n)`
     """
-    sample_weight = None if weight is None else weight.numpy(force=True)
-    return float(roc_auc_score(y.numpy(force=True), prob[:, 1].numpy(force=True), sample_weight=sample_weight))
+    return binary_auroc(prob[:, 1], y, validate_args=False)
 
 
-def f1(prob: Tensor, y: Tensor) -> float:
+def f1(prob: Tensor, y: Tensor) -> Tensor:
     r"""Macro-averaged F1 score.
 
     Shapes:
         - **prob:** :math:`(n, C)`, **y:** :math:`(n)`
     """
-    return float(multiclass_f1_score(prob, y, num_classes=prob.size(1), average="macro", validate_args=False))
+    return multiclass_f1_score(prob, y, num_classes=prob.size(1), average="macro", validate_args=False)
 
 
-METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy, "roc_auc": roc_auc, "f1": f1}
+METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"accuracy": accuracy, "roc_auc": roc_auc, "f1": f1}
 
 
 def expected_score(metric: str, weak: Tensor, strong: Tensor, confidence: Tensor, y: Tensor) -> float | None:
@@ -60,5 +59,7 @@ def expected_score(metric: str, weak: Tensor, strong: Tensor, confidence: Tensor
         correct = [(prob.argmax(dim=-1) == y).to(confidence.dtype) for prob in (weak, strong)]
         return float((confidence * correct[0] + (1 - confidence) * correct[1]).mean())
     if metric == "roc_auc":
-        return roc_auc(torch.cat([weak, strong]), y.repeat(2), weight=torch.cat([confidence, 1 - confidence]))
+        score = torch.cat([weak[:, 1], strong[:, 1]]).numpy(force=True)
+        weight = torch.cat([confidence, 1 - confidence]).numpy(force=True)
+        return float(roc_auc_score(y.repeat(2).numpy(force=True), score, sample_weight=weight))
     return None

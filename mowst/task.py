@@ -113,7 +113,11 @@ class GraphTask:
             raise ValueError(
                 f"The predictions on the {split} nodes of '{self.name}' hold NaN: did the training diverge?"
             )
-        return METRICS[self.metric](prob, self.labels(split))
+        return float(self.score(prob, split))
+
+    def score(self, prob: Tensor, split: str = "val") -> Tensor:
+        r"""The same as a scalar on the device of the probabilities, without waiting for it or looking for NaN."""
+        return METRICS[self.metric](self._on(prob, split), self.labels(split))
 
     def expected(self, weak_prob: Tensor, strong_prob: Tensor, confidence: Tensor, split: str = "val") -> float | None:
         r"""The exact expectation of the metric under sampled routing, see :func:`mowst.metrics.expected_score`;

@@ -6,8 +6,19 @@ import pytest
 import torch
 from torch_geometric.nn import GCN as PyGGCN
 
-from mowst import GCN, MLP, LearnedConfidence, MonotoneConfidence, Mowst, PowerConfidence, fit, seed_everything
+from mowst import (
+    GCN,
+    MLP,
+    GraphTask,
+    LearnedConfidence,
+    MonotoneConfidence,
+    Mowst,
+    PowerConfidence,
+    fit,
+    seed_everything,
+)
 from mowst.data import load_task
+from mowst.nn.build import ModelConfig, build_model
 from mowst.train import METHODS, RunFolder, TrainConfig
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
@@ -49,7 +60,7 @@ def test_result_is_what_the_selected_model_answers(task, method, pretrain):
 def test_never_worse_on_validation_than_its_own_pretrained_experts(task, method, select, seed):
     model = make_model(seed)
     result = fit(model, task, method=method, select=select, **SHORT)
-    prob = model(task.data.x, task.data.edge_index).prob
+    prob = model(task.data.x, task.data.edge_index).prob.detach()
     for expert in ("weak", "strong"):
         rows = [r for r in result.history if r["turn"] == f"{expert} alone"]
         if select == "loss":
@@ -194,7 +205,7 @@ def test_on_two_populations_the_gate_splits_the_graph_the_right_way(method):
     sizes = {"in_channels": task.num_features, "hidden_channels": 32, "num_layers": 2, "out_channels": task.num_classes}
     model = Mowst(MLP(**sizes), GCN(**sizes), LearnedConfidence(16))
     result = fit(model, task, method=method, epochs=60, patience=20, rounds=2, lr=0.02)
-    confidence = model(task.data.x, task.data.edge_index).confidence
+    confidence = model(task.data.x, task.data.edge_index).confidence.detach()
     features, neighbours = (float(confidence[task.data.population == k].mean()) for k in (0, 1))
     assert features > neighbours + 0.3
     assert result.test > max(result.alone["weak"]["test"], result.alone["strong"]["test"]) + 0.05
@@ -221,6 +232,37 @@ def test_an_expert_of_other_classes_is_named_before_training(task):
     model = Mowst(MLP(**SIZES), GCN(**{**SIZES, "out_channels": 4}), PowerConfidence())
     with pytest.raises(ValueError, match="the strong expert returns 4 classes, the task 'graph' has 3"):
         fit(model, task)
+
+
+def loops(edge_index):
+    return torch.cat([edge_index, torch.arange(10).repeat(2, 1)], dim=1)
+
+
+ODD_GRAPHS = {
+    "without edges": lambda edge_index: edge_index[:, :0],
+    "with isolated nodes": lambda edge_index: edge_index[:, (edge_index < 10).all(dim=0)],
+    "directed": lambda edge_index: edge_index[:, edge_index[0] < edge_index[1]],
+    "with repeated edges": lambda edge_index: edge_index.repeat(1, 2),
+    "with self-loops": loops,
+}
+
+
+@pytest.mark.parametrize("strong", ["gcn", "sage", "gin", "gat"])
+@pytest.mark.parametrize("graph", ODD_GRAPHS)
+def test_odd_graphs_train(data, strong, graph):
+    data.edge_index = ODD_GRAPHS[graph](data.edge_index)
+    model = build_model(ModelConfig(strong=strong, hidden_channels=8), in_channels=6, out_channels=3)
+    result = fit(model, GraphTask.from_data(data), epochs=3, rounds=1)
+    assert all(0 <= result.scores["mixture"][split] <= 1 for split in ("train", "val", "test"))
+
+
+def test_a_confidence_outside_its_interval_stops_the_run(task):
+    class Twice(torch.nn.Module):
+        def forward(self, logits):
+            return 2 * logits.softmax(dim=-1).amax(dim=-1)
+
+    with pytest.raises(ValueError, match=r"Twice must return confidences in \[0, 1\]"):
+        fit(Mowst(MLP(**SIZES), GCN(**SIZES), Twice()), task)
 
 
 def test_nothing_to_train_is_said(task):

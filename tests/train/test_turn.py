@@ -136,7 +136,9 @@ def test_under_a_route_only_that_expert_runs(model, task, route):
     assert {r["confidence"] for r in records} == {float(route == "weak")}
 
 
-def test_validation_scores_come_from_validation_nodes(model, task):
+@pytest.mark.parametrize("route", ["mixture", "strong"])
+def test_validation_scores_come_from_validation_nodes(model, task, route):
+    model.route = route
     flipped = task.data.clone()
     flipped.y = flipped.y.clone()
     flipped.y[task.masks["val"]] = (flipped.y[task.masks["val"]] + 1) % 3

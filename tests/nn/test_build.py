@@ -1,0 +1,48 @@
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from mowst.nn.build import ModelConfig, build_model
+
+CHANGES = {
+    "weak": "gcn",
+    "strong": "gat",
+    "confidence": "monotone",
+    "hidden_channels": 32,
+    "num_layers": 3,
+    "dropout": 0.1,
+    "gate_features": True,
+    "mix": "logit",
+    "detach_dispersion": True,
+}
+
+
+def fingerprint(model, data):
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    out = model.train()(data.x, data.edge_index)
+    out.prob.square().sum().backward()
+    gradients = [p.grad for p in model.weak.parameters()]
+    return [out.prob.detach(), out.confidence.detach(), out.strong.detach(), *gradients]
+
+
+def test_every_field_is_tried_below():
+    assert CHANGES.keys() == asdict(ModelConfig()).keys()
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_every_field_changes_the_model(data, field):
+    one, other = (
+        fingerprint(build_model(config, in_channels=6, out_channels=3), data)
+        for config in (ModelConfig(), ModelConfig(**{field: CHANGES[field]}))
+    )
+    assert len(one) != len(other) or any(
+        a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_features_for_a_gate_that_reads_none_are_refused():
+    with pytest.raises(ValueError, match="'monotone' reads no node features; 'learned' can"):
+        build_model(ModelConfig(confidence="monotone", gate_features=True), in_channels=6, out_channels=3)
