@@ -14,10 +14,10 @@ import mowst
 from mowst.allocator import keep_freed_memory
 from mowst.bench import run_suite
 from mowst.data import DATASETS, data_root, load_task
+from mowst.io import write_json
 from mowst.nn.build import ModelConfig, build_model
 from mowst.presets import preset
-from mowst.train import METHODS, ProgressBar, RunFolder, TrainConfig, fit, score_model
-from mowst.train.config import check_method
+from mowst.train import METHODS, ProgressBar, RunFolder, TrainConfig, environment, fit, score_model
 
 PERCENT = "{:.2f}".format
 
@@ -72,6 +72,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
     _add_root(datasets)
     commands.add_subcommand("datasets", datasets, help="list the known data sets")
     bench = ArgumentParser(description="Compares the speed of this package with PyG's, in under two minutes.")
+    bench.add_argument("--out", type=str | None, help="JSON file to write")
     commands.add_subcommand("bench", bench, help="compare speeds on this machine")
     return parser
 
@@ -92,13 +93,11 @@ def _spelled(argument: str) -> str:
 
 
 def _train(options: Namespace) -> None:
-    settings = _filled(TrainConfig, options)
-    check_method(options.method, settings)
     mowst.seed_everything(options.seed)
     task = load_task(options.data, root=options.root, split=options.split)
     model = build_model(_filled(ModelConfig, options), in_channels=task.num_features, out_channels=task.num_classes)
     config = {key: value for key, value in options.as_dict().items() if key not in ("config", "run_dir")}
-    folder = RunFolder.create(options.run_dir or _new_run(options), config)
+    folder = RunFolder(options.run_dir or _new_run(options), config)
     print(f"{task}\n{model}")
     result = fit(
         model,
@@ -107,7 +106,7 @@ def _train(options: Namespace) -> None:
         device=_device(options),
         run_dir=folder,
         callbacks=[ProgressBar(disable=None)],
-        **asdict(settings),
+        **asdict(_filled(TrainConfig, options)),
     )
     names = {"weak": options.weak, "strong": options.strong}
     rows = {f"{names[expert]} alone": scores for expert, scores in result.alone.items()}
@@ -128,7 +127,9 @@ def _evaluate(options: Namespace) -> None:
     device = _device(options)
     scores = score_model(model.to(device), task.to(device))
     print(f"{task}\n{model}")
-    rows = {f"{config[part]} in it": scores["scores"][part] for part in ("weak", "strong")}
+    rows = {}
+    if config["method"].startswith("mowst"):
+        rows = {f"{config[part]} in it": scores["scores"][part] for part in ("weak", "strong")}
     rows[f"{config['method']} ({model.route})"] = scores
     _print_table(rows, task.metric, scores["weak_share"], scores["expected"])
 
@@ -155,11 +156,16 @@ def _datasets(options: Namespace) -> None:
 
 
 def _bench(options: Namespace) -> None:
+    made_by, rows = environment(), []
+    print(made_by["machine"])
     for row in run_suite():
+        rows.append(row)
         unit = "ms" if "median_ms" in row else "MiB"
         values = row["median_ms"] if unit == "ms" else row["peak_mib"]
         shown = (f"{name} {value:.1f} {unit}{_times(row, name)}" for name, value in values.items())
         print(f"{row['case']}\n    " + ", ".join(shown))
+    if options.out:
+        write_json(options.out, {"environment": made_by, "rows": rows})
 
 
 def _times(row: Mapping[str, Any], name: str) -> str:

@@ -83,6 +83,8 @@ def test_an_expert_by_import_path_needs_trust_to_be_loaded_again(here, capsys):
         (["train", "--strong", "gnc"], "unknown expert 'gnc'"),
         (["train", "--method", "most"], "unknown method 'most'"),
         (["train", "--split", "-1"], "There is no split -1"),
+        (["train", "--strong", "torch.nn.Linear"], "cannot be built by name"),
+        (["train", "--strong", "gat", "--hidden-channels", "12"], "multiple of the 8 attention heads"),
         (["evaluate", "."], "not the folder of a finished run"),
         (["evaluate", "nowhere"], "not the folder of a finished run"),
     ],

@@ -70,12 +70,14 @@ def fit(
     config = make_config(**settings)
     method = check_method(method, config)
     if isinstance(run_dir, str | PathLike):
-        run_dir = RunFolder.create(run_dir, {"method": method, **asdict(config)})
+        run_dir = RunFolder(run_dir, {"method": method, **asdict(config)})
     if device is None:
         device = next((p.device for p in model.parameters()), task.data.x.device)
     model.to(device)
     task = task if task.data.x.device == torch.device(device) else task.to(device)
     _check_fit(model, task, PARTS if method.startswith("mowst") else (method,))
+    if run_dir:
+        run_dir.start()
     if reset:
         model.reset_parameters()
 

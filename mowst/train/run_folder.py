@@ -30,26 +30,13 @@ class RunFolder:
         best.safetensors   the selected model
 
     Args:
-        path (str): the folder.
+        path (str): the folder; nothing is written to it before :meth:`start`.
+        config (dict): every setting of the run.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(self, path: str | PathLike[str], config: Mapping[str, Any]) -> None:
         self.path = Path(path)
-
-    @classmethod
-    def create(cls, path: str | PathLike[str], config: Mapping[str, Any]) -> "RunFolder":
-        r"""Makes a new run folder.
-
-        Raises:
-            FileExistsError: if something is there already: a run is never written over.
-        """
-        folder = cls(path)
-        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
-            raise FileExistsError(f"'{folder.path}' exists and is not empty: choose another folder for this run")
-        folder.path.mkdir(parents=True, exist_ok=True)
-        write_yaml(folder.path / "config.yaml", dict(config))
-        write_json(folder.path / "env.json", environment())
-        return folder
+        self.config = dict(config)
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> "RunFolder":
@@ -58,18 +45,26 @@ class RunFolder:
         Raises:
             FileNotFoundError: if the folder is not one; names what is missing.
         """
-        folder = cls(path)
-        missing = [name for name in ("config.yaml", "best.safetensors") if not (folder.path / name).is_file()]
+        path = Path(path)
+        missing = [name for name in ("config.yaml", "best.safetensors") if not (path / name).is_file()]
         if missing:
             raise FileNotFoundError(
-                f"'{folder.path}' is not the folder of a finished run: no {' and no '.join(missing)} in it; give the "
+                f"'{path}' is not the folder of a finished run: no {' and no '.join(missing)} in it; give the "
                 "folder that 'mowst train' named"
             )
-        return folder
+        return cls(path, read_yaml(path / "config.yaml"))
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return read_yaml(self.path / "config.yaml")
+    def start(self) -> None:
+        r"""Makes the folder and writes what makes the run.
+
+        Raises:
+            FileExistsError: if something is there already: a run is never written over.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise FileExistsError(f"'{self.path}' exists and is not empty: choose another folder for this run")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_yaml(self.path / "config.yaml", self.config)
+        write_json(self.path / "env.json", environment())
 
     @property
     def model_path(self) -> Path:
