@@ -26,13 +26,7 @@ def bench_epoch(
     the same sizes; dropout 0.5. For GCN also the propagation alone that its hidden layers need.
     """
     data, num_nodes = task.data, task.num_nodes
-    sizes: dict[str, Any] = {
-        "in_channels": task.num_features,
-        "hidden_channels": hidden_channels,
-        "num_layers": num_layers,
-        "out_channels": task.num_classes,
-        "dropout": 0.5,
-    }
+    sizes = expert_sizes(task, hidden_channels, num_layers)
     contenders = {"PyG edge_index": epoch(PEERS[strong](**sizes), task, data.edge_index)}
     if csr:
         transposed = to_torch_csr_tensor(data.edge_index.flip(0), size=(num_nodes, num_nodes))
@@ -43,6 +37,12 @@ def bench_epoch(
         contenders["our hidden propagation"] = hidden_propagation(task, hidden_channels, num_layers)
     widths = "-".join(map(str, [task.num_features, *[hidden_channels] * (num_layers - 1), task.num_classes]))
     return compare(f"{strong} epoch {widths}, {describe(data.edge_index, num_nodes)}", contenders, repeats)
+
+
+def expert_sizes(task: GraphTask, hidden_channels: int, num_layers: int) -> dict[str, Any]:
+    r"""Constructor arguments of an expert for a task, dropout 0.5."""
+    ends = {"in_channels": task.num_features, "out_channels": task.num_classes}
+    return {**ends, "hidden_channels": hidden_channels, "num_layers": num_layers, "dropout": 0.5}
 
 
 def epoch(model: torch.nn.Module, task: GraphTask, *edges: Tensor) -> Callable[[], None]:

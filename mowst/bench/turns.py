@@ -3,6 +3,7 @@ r"""Epochs inside of turns, with an evaluation after each."""
 import time
 from typing import Any
 
+from mowst.bench.epoch import expert_sizes
 from mowst.bench.propagate import describe
 from mowst.bench.timing import compare
 from mowst.loss import mowst_loss
@@ -14,13 +15,7 @@ from mowst.train.turn import Turn
 
 def make_model(task: GraphTask, hidden_channels: int, num_layers: int, gate: LearnedConfidence) -> Mowst:
     r"""An MLP and a GCN of these sizes, dropout 0.5, under a gate."""
-    sizes: dict[str, Any] = {
-        "in_channels": task.num_features,
-        "hidden_channels": hidden_channels,
-        "num_layers": num_layers,
-        "out_channels": task.num_classes,
-        "dropout": 0.5,
-    }
+    sizes = expert_sizes(task, hidden_channels, num_layers)
     return Mowst(MLP(**sizes), GCN(**sizes), gate)
 
 
