@@ -95,6 +95,8 @@ def table(out: Path = RESULTS) -> None:
         row = {"data (runs)": f"{data} ({runs.seed.nunique()})", "GNN": strong}
         for method in METHODS:
             cell = runs[runs.method == method]
+            if cell.empty:
+                continue
             row[method] = spread(100 * cell.test)
             if method.startswith("mowst"):
                 alone = cell.alone.map(lambda scores: scores["strong"]["test"])

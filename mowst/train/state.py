@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from mowst.nn.mowst import PARTS, Mowst, evaluating
 
@@ -33,7 +34,7 @@ def training_only(model: Mowst, trained: Sequence[str]) -> Iterator[None]:
     dropout noise nor batch statistics come from them) and collect no gradients. Modes and gradient flags are put
     back at its end.
     """
-    frozen = [p for name in PARTS if name not in trained for p in getattr(model, name).parameters()]
+    frozen = [p for name in PARTS if name not in trained for p in getattr(model, name).parameters() if not is_lazy(p)]
     flags = [p.requires_grad for p in frozen]
     with evaluating(model):
         try:

@@ -265,6 +265,26 @@ def test_a_confidence_outside_its_interval_stops_the_run(task):
         fit(Mowst(MLP(**SIZES), GCN(**SIZES), Twice()), task)
 
 
+def test_a_gnn_that_returns_other_rows_is_named_and_leaves_no_folder(task, tmp_path):
+    class FirstFive(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = torch.nn.Linear(6, 3)
+
+        def forward(self, x, edge_index):
+            return self.lin(x)[:5]
+
+    with pytest.raises(ValueError, match=r"FirstFive must return .* with N = 30 nodes, got \[5, 3\]"):
+        fit(Mowst(MLP(**SIZES), FirstFive(), PowerConfidence()), task, run_dir=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_expert_that_is_not_asked_may_stay_lazy(task):
+    model = Mowst(MLP(**SIZES), PyGGCN(**{**SIZES, "in_channels": -1}), PowerConfidence())
+    fit(model, task, method="weak", **SHORT)
+    assert torch.nn.parameter.is_lazy(model.strong.convs[0].lin.weight)
+
+
 def test_nothing_to_train_is_said(task):
     class Zeros(torch.nn.Module):
         def forward(self, x):
