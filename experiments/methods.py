@@ -30,6 +30,7 @@ def run(
     strong: tuple[str, ...] = ("gcn", "sage"),
     method: tuple[str, ...] = METHODS,
     seeds: int = 3,
+    first_seed: int = 0,
     root: str | None = None,
     out: Path = RESULTS,
     settings: dict[str, Any] | None = None,
@@ -41,7 +42,8 @@ def run(
         data: names of data sets.
         strong: names of strong experts.
         method: names of methods.
-        seeds: number of runs of each cell.
+        seeds: number of runs of each cell, counted from seed 0.
+        first_seed: the seed to begin with.
         root: folder of the data sets.
         out: file to append to.
         settings: model or training settings in place of the preset ones.
@@ -49,10 +51,9 @@ def run(
     """
     torch.set_num_threads(threads)
     out.parent.mkdir(parents=True, exist_ok=True)
-    done = {tuple(row[key] for key in CELL) for row in read(out)}
-    cells = [(d, s, m, k) for k in range(seeds) for d in data for s in strong for m in method]
+    cells = [(d, s, m, k) for k in range(first_seed, seeds) for d in data for s in strong for m in method]
     for cell in cells:
-        if cell not in done:
+        if cell not in {tuple(row[key] for key in CELL) for row in read(out)}:
             row = json.dumps(run_cell(*cell, root=root, settings=preset(cell[0]) | (settings or {})))
             with out.open("a", encoding="utf-8") as file:
                 file.write(row + "\n")

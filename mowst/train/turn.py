@@ -103,8 +103,13 @@ class Turn:
 
     Args:
         name (str): the name in the history.
-        objective: see :class:`Objective`.
+        model (Mowst): the model.
+        trained (list): the parts that learn, of :obj:`"weak"`, :obj:`"strong"` and :obj:`"confidence"`.
+        loss (callable): see :class:`Objective`.
         config (TrainConfig): the settings.
+
+    Raises:
+        ValueError: if the parts have no learnable parameters.
     """
 
     def __init__(self, name: str, model: Mowst, trained: Sequence[str], loss: Loss, config: TrainConfig) -> None:
@@ -135,11 +140,12 @@ class Turn:
                     record: dict[str, Any] = {"round": round, "turn": self.name, "epoch": epoch, "loss": loss}
                     record |= validate(objective.answer(), task)
                     score = score_of(record, config)
-                    if score > bar:
+                    best = score > bar
+                    if best:
                         bar, kept = score, Snapshot(*owners)
                     if score > reached:
                         reached, reached_at = score, epoch
-                    yield record | {"best": score == bar, "seconds": time.perf_counter() - start}
+                    yield record | {"best": best, "seconds": time.perf_counter() - start}
                     if config.patience is not None and epoch - reached_at >= config.patience:
                         break
             finally:
