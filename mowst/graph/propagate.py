@@ -8,6 +8,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from mowst.allocator import large_pages
+
 
 class Operator:
     r"""A constant sparse matrix :math:`\mathbf{P}` in CSR form that keeps its transpose.
@@ -63,7 +65,7 @@ def matmul(matrix: Tensor, x: Tensor) -> Tensor:
     if not has_torch_kernel(x.device):
         return torch.from_numpy(to_scipy(matrix) @ dense.cpu().numpy()).to(x)
     # `matrix @ dense` would write zeros and copy them before the product; beta=0 into `out` does neither.
-    out = dense.new_empty(matrix.size(0), dense.size(1))
+    out = large_pages(dense.new_empty(matrix.size(0), dense.size(1)))
     return torch.addmm(out, matrix, dense, beta=0, out=out).to(x.dtype)
 
 

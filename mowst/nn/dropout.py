@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mowst.allocator import large_pages
+
 # 16 MiB of float32: between two passes a chunk stays in the cache, and is long enough for all threads.
 CHUNK = 2**22
 
@@ -78,7 +80,9 @@ class _ReLUDropout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (out,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(grad, out, 0).mul_(1 / (1 - ctx.p)), None
+        result = large_pages(torch.empty_like(out))
+        torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=result)
+        return result.mul_(1 / (1 - ctx.p)), None
 
 
 def _has_bytes(x: Tensor, p: float) -> bool:
@@ -87,7 +91,7 @@ def _has_bytes(x: Tensor, p: float) -> bool:
 
 def _draw(count: int, p: float) -> Tensor:
     """`count` bytes, of which those below :math:`256 p` are the dropped elements."""
-    draws = torch.empty(-(-count // 8), dtype=torch.int64)
+    draws = large_pages(torch.empty(-(-count // 8), dtype=torch.int64))
     words = draws.random_(torch.iinfo(torch.int64).min, None).view(torch.uint8)[:count]
     threshold = int(256 * p)
     if (rest := 256 * p - threshold) > 0:
