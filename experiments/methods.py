@@ -94,14 +94,12 @@ def table(out: Path = RESULTS) -> None:
     rows = []
     for (data, strong), runs in frame.groupby(["data", "strong"], sort=False):
         row = {"data (runs)": f"{data} ({runs.seed.nunique()})", "GNN": strong}
-        for method in METHODS:
-            cell = runs[runs.method == method]
-            if cell.empty:
-                continue
+        cells = {method: runs[runs.method == method] for method in reversed(METHODS)}
+        for method, cell in cells.items():
             row[method] = spread(100 * cell.test)
-            if method.startswith("mowst"):
-                alone = cell.alone.map(lambda scores: scores["strong"]["test"])
-                row[f"{method} - its GNN alone"] = spread(100 * (cell.test - alone), signed=True)
+        for method in ("mowst", "mowst-star"):
+            alone = cells[method].alone.map(lambda scores: scores["strong"]["test"])
+            row[f"{method} - its GNN alone"] = spread(100 * (cells[method].test - alone), signed=True)
         row["weak share"] = f"{100 * runs[runs.method == 'mowst'].weak_share.mean():.0f} %"
         row["s per run"] = f"{runs[runs.method == 'mowst'].seconds.mean():.0f}"
         rows.append(row)
@@ -109,8 +107,8 @@ def table(out: Path = RESULTS) -> None:
 
 
 def spread(values: pd.Series, signed: bool = False) -> str:
-    r"""Mean and unbiased standard deviation."""
-    return f"{values.mean():{'+' if signed else ''}.2f} +- {values.std(ddof=1):.2f}"
+    r"""Mean and unbiased standard deviation; empty without values."""
+    return "" if values.empty else f"{values.mean():{'+' if signed else ''}.2f} +- {values.std(ddof=1):.2f}"
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -1,8 +1,13 @@
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
-from mowst.cli import main
+from mowst.cli import _parser, main
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
 
 QUICK = ["--epochs", "5", "--rounds", "1", "--hidden-channels", "8"]
 
@@ -108,3 +113,12 @@ def test_help_reads(capsys):
     assert stop.value.code == 0
     out = capsys.readouterr().out
     assert "--weight_decay" in out and "early" in out
+
+
+@pytest.mark.parametrize("command", re.findall(r"`mowst ([a-z][^`]*)`", README))
+def test_commands_of_the_readme_parse(command, capsys):
+    if "--help" in command:
+        with pytest.raises(SystemExit, match="0"):
+            _parser().parse_args(shlex.split(command))
+    else:
+        assert _parser().parse_args(shlex.split(command)).subcommand == command.split()[0]
