@@ -1,6 +1,6 @@
 r"""Does the gate find the population that the features speak for? The default settings on the generated `csbm`.
 
-    python experiments/csbm.py        # about a minute; appends to experiments/results/csbm.jsonl and prints each line
+python experiments/csbm.py        # about a minute; appends to experiments/results/csbm.jsonl and prints each line
 """
 
 import json

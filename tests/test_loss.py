@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mowst.loss import mowst_loss, mowst_star_loss
-from mowst.nn import mixture_log_prob
+from mowst.nn.mixture import mixture_log_prob, mixture_prob
 
 MIX = pytest.mark.parametrize("mix", ["prob", "logit"])
 
@@ -75,7 +75,8 @@ def test_gradcheck(batch, loss):
 @MIX
 def test_mixture_is_a_distribution_between_its_experts(batch, mix):
     weak, strong, confidence, _ = batch
-    prob = mixture_log_prob(weak, strong, confidence, mix).exp()
+    prob = mixture_prob(weak, strong, confidence, mix)
+    torch.testing.assert_close(mixture_log_prob(weak, strong, confidence, mix).exp(), prob)
     torch.testing.assert_close(prob.sum(dim=-1), torch.ones(200, dtype=torch.double))
     if mix == "prob":
         low, high = torch.stack([weak.softmax(dim=-1), strong.softmax(dim=-1)]).aminmax(dim=0)

@@ -72,10 +72,10 @@ def table(out: Path = RESULTS) -> None:
     }
     print("| case | ours | contender | times ours | ours, memory kept | times ours, memory kept |\n" + "|---" * 6 + "|")
     for case, row in rows["default"].items():
-        kept = rows["kept"][case]
         for name in row["times_ours"] or [""]:
-            cells = [amount(row), name, times(row, name), amount(kept), times(kept, name)]
-            print("| " + " | ".join([case, *cells]) + " |")
+            both = [rows[allocator].get(case) for allocator in ALLOCATORS]
+            (ours, ratio), (kept, kept_ratio) = [(amount(r), times(r, name)) if r else ("", "") for r in both]
+            print("| " + " | ".join([case, ours, name, ratio, kept, kept_ratio]) + " |")
     machine = content["environment"]["machine"]
     print(f"\n{machine['processor']}, {machine['threads']} threads, {content['environment']['versions']}")
 

@@ -34,6 +34,16 @@ def mixture_log_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str 
     return torch.logaddexp(_log(c) + weak.log_softmax(dim=-1), _log(1 - c) + strong.log_softmax(dim=-1))
 
 
+def mixture_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str = "prob") -> Tensor:
+    r"""The mixed class probabilities themselves, where no logarithm of them is needed, see
+    :func:`mixture_log_prob`.
+    """
+    c = confidence.unsqueeze(-1)
+    if mix == "logit":
+        return (c * weak + (1 - c) * strong).softmax(dim=-1)
+    return c * weak.softmax(dim=-1) + (1 - c) * strong.softmax(dim=-1)
+
+
 def check_mix(mix: str) -> str:
     if mix not in MIXES:
         raise ValueError(f"unknown mix '{mix}', choose from {list(MIXES)}")

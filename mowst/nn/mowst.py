@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.nn.inits import reset
 
 from mowst.nn.contract import call_confidence, call_expert
-from mowst.nn.mixture import check_mix, mixture_log_prob
+from mowst.nn.mixture import check_mix, mixture_prob
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
 
 PARTS = ("weak", "strong", "confidence")
@@ -125,11 +125,11 @@ class Mowst(torch.nn.Module):
 
     def mixture(self, weak: Tensor, strong: Tensor, confidence: Tensor) -> Tensor:
         r"""The mixed class probabilities of shape :math:`(N, C)`, see
-        :func:`~mowst.nn.mixture.mixture_log_prob`.
+        :func:`~mowst.nn.mixture.mixture_prob`.
         """
         if weak.shape != strong.shape:
             raise ValueError(f"the experts disagree: weak logits {list(weak.shape)}, strong {list(strong.shape)}")
-        return mixture_log_prob(weak, strong, confidence, self.mix).exp()
+        return mixture_prob(weak, strong, confidence, self.mix)
 
     @torch.no_grad()
     def predict(
