@@ -3,7 +3,7 @@ r"""A message passing class of your own as the strong expert.
 The contract: forward(x, edge_index) returns logits of shape [num_nodes, num_classes]. Nothing is registered anywhere.
 From the command line the same class is `mowst train --strong my_file.MeanMaxGNN`.
 
-Expect, in about 15 seconds on 2 CPU cores: the GNN alone near 0.94, Mowst near 0.97.
+Expect, in about 15 seconds on 2 CPU cores: the GNN alone near 0.96, Mowst near 0.975.
 """
 
 import torch

@@ -2,8 +2,8 @@ r"""A graph of your own: a PyG `Data` object with masks.
 
 The data here are made up: half of the nodes tell their class by their features, the other half by their neighbours.
 
-Expect, in about 10 seconds on 2 CPU cores: each expert alone well below Mowst, and a confidence that is high on the
-first half and low on the second.
+Expect, in about 10 seconds on 2 CPU cores: the MLP alone near 0.68, the GCN alone near 0.61, Mowst near 0.85, and a
+confidence that is high on the first half and low on the second.
 """
 
 import torch
