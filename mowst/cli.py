@@ -43,7 +43,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
     parser = ArgumentParser(
         prog="mowst",
         description="Mixture of weak and strong experts on graphs.",
-        version=f"mowst {mowst.__version__}",
+        version=mowst.__version__,
     )
     commands = parser.add_subcommands()
 
