@@ -13,6 +13,7 @@ from mowst.train import environment
 RESULTS = Path(__file__).parent / "results" / "csbm.jsonl"
 
 if __name__ == "__main__":
+    made_by = environment()
     for method in ("mowst", "mowst-star"):
         for seed in range(3):
             task = load_task("csbm", split=seed)
@@ -28,7 +29,7 @@ if __name__ == "__main__":
                 "mean_confidence": {"features tell the class": means[0], "neighbours tell the class": means[1]},
                 "test": result.test,
                 "alone": {expert: scores["test"] for expert, scores in result.alone.items()},
-                "environment": environment(),
+                "environment": made_by,
             }
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

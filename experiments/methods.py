@@ -50,13 +50,14 @@ def run(
         threads: number of CPU threads.
     """
     torch.set_num_threads(threads)
+    made_by = environment()  # before the first run: a later commit is not the code that this process loaded
     out.parent.mkdir(parents=True, exist_ok=True)
     cells = [(d, s, m, k) for k in range(first_seed, seeds) for d in data for s in strong for m in method]
     for cell in cells:
         if cell not in {tuple(row[key] for key in CELL) for row in read(out)}:
-            row = json.dumps(run_cell(*cell, root=root, settings=preset(cell[0]) | (settings or {})))
+            row = run_cell(*cell, root=root, settings=preset(cell[0]) | (settings or {}))
             with out.open("a", encoding="utf-8") as file:
-                file.write(row + "\n")
+                file.write(json.dumps(row | {"environment": made_by}) + "\n")
             print(*cell, flush=True)
 
 
@@ -80,17 +81,17 @@ def run_cell(
         "alone": result["alone"],
         "scores": result["scores"],
         "settings": asdict(config) | asdict(train),
-        "environment": environment(),
     }
 
 
-def table(out: Path = RESULTS) -> None:
+def table(out: Path = RESULTS, seeds: int | None = None) -> None:
     r"""Prints mean and unbiased standard deviation of the test scores in %, and paired differences.
 
     Args:
         out: file to read.
+        seeds: number of runs of each cell to use, counted from seed 0; all by default.
     """
-    frame = pd.DataFrame(read(out))
+    frame = pd.DataFrame([row for row in read(out) if seeds is None or row["seed"] < seeds])
     rows = []
     for (data, strong), runs in frame.groupby(["data", "strong"], sort=False):
         row = {"data (runs)": f"{data} ({runs.seed.nunique()})", "GNN": strong}

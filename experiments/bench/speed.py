@@ -44,12 +44,13 @@ def run(root: str | None = None, threads: int = 2, out: Path = RESULTS) -> None:
 def run_setting(allocator: str, rows: list, root: str | None, threads: int, out: Path) -> list[dict[str, Any]]:
     r"""Runs the suite in this process and returns the longer list of rows."""
     torch.set_num_threads(threads)
+    made_by = environment()  # before the first case: a later commit is not the code that this process loaded
     if allocator == "kept" and not keep_freed_memory():
         raise OSError("the allocator of this system has no such settings")
     for row in cases(root):
         rows = [*rows, {"allocator": allocator, **row}]
         print(json.dumps(rows[-1]), flush=True)
-        write_json(out, {"environment": environment(), "rows": rows})
+        write_json(out, {"environment": made_by, "rows": rows})
     return rows
 
 

@@ -223,7 +223,10 @@ class Mowst(torch.nn.Module):
         """
         state, spec = read_model(path)
         given = {"weak": weak, "strong": strong, "confidence": confidence}
-        parts = {role: given[role] or rebuild_part(spec[role], role=role, trust=trust) for role in PARTS}
+        parts = {
+            role: rebuild_part(spec[role], role=role, trust=trust) if part is None else part
+            for role, part in given.items()
+        }
         model = cls(**parts, mix=spec["mix"], detach_dispersion=spec["detach_dispersion"])
         load_weights(model, state, source=path)
         model.route = spec["route"]
