@@ -17,11 +17,11 @@ from jsonargparse import auto_cli
 
 from mowst import TrainConfig, fit, load_task, seed_everything
 from mowst.nn.build import ModelConfig, build_model
-from mowst.presets import preset
+from mowst.presets import preset as row_of
 from mowst.train import METHODS, environment
 
 RESULTS = Path(__file__).parent / "results" / "methods.jsonl"
-ONE_SPLIT = {"cora", "computers"}
+ONE_SPLIT = {"cora", "computers", "cs"}
 CELL = ["data", "strong", "method", "seed"]
 
 
@@ -33,6 +33,7 @@ def run(
     first_seed: int = 0,
     root: str | None = None,
     out: Path = RESULTS,
+    preset: str = "default",
     settings: dict[str, Any] | None = None,
     threads: int = 2,
 ) -> None:
@@ -46,6 +47,7 @@ def run(
         first_seed: the seed to begin with.
         root: folder of the data sets.
         out: file to append to.
+        preset: name of the preset file.
         settings: model or training settings in place of the preset ones.
         threads: number of CPU threads.
     """
@@ -55,7 +57,7 @@ def run(
     cells = [(d, s, m, k) for k in range(first_seed, seeds) for d in data for s in strong for m in method]
     for cell in cells:
         if cell not in {tuple(row[key] for key in CELL) for row in read(out)}:
-            row = run_cell(*cell, root=root, settings=preset(cell[0]) | (settings or {}))
+            row = run_cell(*cell, root=root, settings=row_of(cell[0], preset, cell[1]) | (settings or {}))
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row | {"environment": made_by}) + "\n")
             print(*cell, flush=True)
@@ -65,8 +67,10 @@ def run_cell(
     data: str, strong: str, method: str, seed: int, root: str | None, settings: dict[str, Any]
 ) -> dict[str, Any]:
     r"""Trains one model and returns its line."""
-    task = load_task(data, root=root, split=0 if data in ONE_SPLIT else seed)
-    config = ModelConfig(strong=strong, **{k: v for k, v in settings.items() if k in ModelConfig.__dataclass_fields__})
+    split = 0 if data in ONE_SPLIT else seed
+    task = load_task(data, root=root, split=split, transforms=settings.get("transforms", ()))
+    settings = settings | {"strong": strong}
+    config = ModelConfig(**{k: v for k, v in settings.items() if k in ModelConfig.__dataclass_fields__})
     train = TrainConfig(**{k: v for k, v in settings.items() if k in TrainConfig.__dataclass_fields__})
     seed_everything(seed)
     model = build_model(config, in_channels=task.num_features, out_channels=task.num_classes)
@@ -75,6 +79,7 @@ def run_cell(
     start = dict(zip(CELL, (data, strong, method, seed), strict=True))
     return start | {
         "split": task.split,
+        "preprocessing": task.preprocessing,
         "metric": task.metric,
         **{key: result[key] for key in ("route", "train", "val", "test", "expected", "weak_share", "seconds")},
         "evaluations": epochs,

@@ -1,6 +1,7 @@
 r"""The data sets by name."""
 
 import os
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mowst.data.info import DatasetInfo
 from mowst.data.linkx import LINKX
 from mowst.data.planetoid import PLANETOID
 from mowst.data.splits import choose_split, read_split_file
+from mowst.data.transforms import transform
 from mowst.task import SPLITS, GraphTask
 
 DATASETS: dict[str, DatasetInfo] = {
@@ -19,7 +21,9 @@ DATASETS: dict[str, DatasetInfo] = {
 }
 
 
-def load_task(name: str, root: str | Path | None = None, split: int | str = 0) -> GraphTask:
+def load_task(
+    name: str, root: str | Path | None = None, split: int | str = 0, transforms: Sequence[str] = ()
+) -> GraphTask:
     r"""Loads a data set as a task.
 
     Args:
@@ -29,9 +33,11 @@ def load_task(name: str, root: str | Path | None = None, split: int | str = 0) -
             takes the variable :obj:`MOWST_DATA`, else :obj:`~/.cache/mowst`. (default: :obj:`None`)
         split (int or str, optional): The number of a published split, or the seed where there are none;
             :obj:`"random-SEED"` draws one for any data set. (default: :obj:`0`)
+        transforms (list[str], optional): What is done to the graph further, see
+            :func:`mowst.data.transforms.transform`. (default: :obj:`()`)
 
     Raises:
-        ValueError: If the name or the split is unknown, or a raw file is damaged.
+        ValueError: If the name, the split or a transform is unknown, or a raw file is damaged.
         FileNotFoundError: If raw files are missing; says which belong where.
     """
     info = find_dataset(name)
@@ -42,13 +48,13 @@ def load_task(name: str, root: str | Path | None = None, split: int | str = 0) -
     for path in info.split_paths(root, split):
         published = read_split_file(path, num_nodes=data.num_nodes)
     return GraphTask(
-        data,
+        transform(data, transforms),
         masks=choose_split(data, split, draw=info.draw, published=published or None),
         num_classes=int(data.y.max()) + 1,
         metric=info.metric,
         name=info.name,
         split=split,
-        preprocessing=info.preprocessing,
+        preprocessing=(*info.preprocessing, *transforms),
     )
 
 

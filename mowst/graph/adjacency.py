@@ -1,7 +1,11 @@
 r"""A graph as the constant matrices that GNN layers multiply by."""
 
+import logging
+from collections.abc import Callable
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -13,7 +17,13 @@ from torch_geometric.utils import degree, is_torch_sparse_tensor, to_edge_index
 from mowst.graph.memo import TensorMemo
 from mowst.graph.propagate import Operator, propagate
 
-Kind = Literal["gcn", "mean", "gin"]
+Kind = Literal["gcn", "mean", "gin", "sum", "one-hop", "two-hop", "returns"]
+
+# So many walks of two steps keep the exact two-hop graph at some ten times the edges, or below 40 MiB on a small graph.
+WALKS_PER_EDGE = 10
+WALKS = 5_000_000
+
+logger = logging.getLogger(__name__)
 
 
 class Adjacency:
@@ -25,10 +35,22 @@ class Adjacency:
     .. math::
         \mathbf{P}_{\mathrm{gcn}} = \mathbf{\hat{D}}^{-1/2} \mathbf{\hat{A}} \mathbf{\hat{D}}^{-1/2}, \qquad
         \mathbf{P}_{\mathrm{mean}} = \mathbf{D}^{-1} \mathbf{A}, \qquad
-        \mathbf{P}_{\mathrm{gin}} = \mathbf{A} + (1 + \epsilon) \mathbf{I}
+        \mathbf{P}_{\mathrm{gin}} = \mathbf{A} + (1 + \epsilon) \mathbf{I}, \qquad
+        \mathbf{P}_{\mathrm{sum}} = \mathbf{A}
 
-    as in PyG's :class:`GCNConv`, :class:`SAGEConv` and :class:`GINConv`. A node without in-edges has a zero row in
-    the second. The edges must not be changed in place while an :class:`Adjacency` of them is in use.
+    as in PyG's :class:`GCNConv`, :class:`SAGEConv`, :class:`GINConv` and :class:`LINKX`. A node without in-edges has a
+    zero row in the second. Three more see the graph as sets of neighbours, where loops and repeated edges count for
+    nothing. With :math:`\mathbf{B}^{(k)}_{ij} = 1` where the shortest path from :math:`j` to :math:`i` has exactly
+    :math:`k` edges, and with its row and column sums, they are
+
+    .. math::
+        \mathbf{P}_{\mathrm{one}\text{-}\mathrm{hop}} =
+        \mathbf{D}_{\mathrm{in}}^{-1/2} \mathbf{B}^{(1)} \mathbf{D}_{\mathrm{out}}^{-1/2}, \qquad
+        \mathbf{P}_{\mathrm{two}\text{-}\mathrm{hop}} =
+        \mathbf{D}_{\mathrm{in}}^{-1/2} \mathbf{B}^{(2)} \mathbf{D}_{\mathrm{out}}^{-1/2}, \qquad
+        \mathbf{P}_{\mathrm{returns}} = \mathrm{diag}(\mathbf{P}_{\mathrm{one}\text{-}\mathrm{hop}}^2)
+
+    The edges must not be changed in place while an :class:`Adjacency` of them is in use.
 
     Args:
         edge_index (torch.Tensor or SparseTensor): Edge indices, or the transposed sparse adjacency matrix (torch CSR,
@@ -56,23 +78,34 @@ class Adjacency:
         `eps` of "gin".
 
         Raises:
-            ValueError: If the edges have weights and the operator has no use for them ("mean" and "gin").
+            ValueError: If the edges have weights and the operator has no use for them (all but "gcn" and "sum").
         """
-        if kind != "gcn" and self.edge_weight is not None:
+        if kind not in ("gcn", "sum") and self.edge_weight is not None:
             raise ValueError(f"the {kind!r} operator has no use for edge weights: leave them out, or choose a GCN")
         dtype = dtype if dtype == torch.float64 else torch.float32
         key = (kind, dtype, *sorted(options.items()))
         if key not in self._operators:
-            edge_index, weight = {"gcn": _gcn, "mean": _mean, "gin": _gin}[kind](self, dtype, **options)
-            source, target = edge_index.cpu().numpy()
-            matrix = sp.coo_matrix((weight.cpu().numpy(), (target, source)), (self.num_nodes, self.num_nodes))
-            self._operators[key] = Operator(matrix.tocsr(), self.edge_index.device)
+            matrix = _BUILDERS[kind](self, dtype, **options)
+            self._operators[key] = Operator(matrix, self.edge_index.device)
         return self._operators[key]
 
     def first_hop(self, x: Tensor, kind: Kind, **options: float) -> Tensor:
         r""":math:`\mathbf{P} \mathbf{X}` of constant features, computed once while `x` lives unchanged."""
         operator = self.operator(kind, x.dtype, **options)
         return self._first_hops.get((x,), lambda: propagate(operator, x), (kind, *sorted(options.items())))
+
+    @cached_property
+    def two_hop_is_small(self) -> bool:
+        r"""Whether the two-hop graph cannot be dense: its entries are at most the walks of two steps,
+        :math:`\sum_v d^{\mathrm{in}}_v d^{\mathrm{out}}_v`, and these are few.
+        """
+        matrix = _neighbours(self)
+        walks = int(np.diff(matrix.indptr).astype(np.int64) @ np.bincount(matrix.indices, minlength=self.num_nodes))
+        small = walks <= WALKS_PER_EDGE * matrix.nnz + WALKS
+        logger.info(
+            "%d walks of two steps on %d edges: the two-hop graph is %s", walks, matrix.nnz, ("dense", "small")[small]
+        )
+        return small
 
     def __repr__(self) -> str:
         weighted = ", weighted" if self.edge_weight is not None else ""
@@ -94,21 +127,76 @@ def adjacency(
     return _known.get((*keys, edge_weight), lambda: Adjacency(edge_index, edge_weight, num_nodes), num_nodes)
 
 
-def _gcn(adjacency: Adjacency, dtype: torch.dtype, **options: float) -> tuple[Tensor, Tensor]:
+def _gcn(adjacency: Adjacency, dtype: torch.dtype, **options: float) -> sp.csr_matrix:
     weight = None if adjacency.edge_weight is None else adjacency.edge_weight.to(dtype)
-    return gcn_norm(adjacency.edge_index, weight, adjacency.num_nodes, dtype=dtype, **options)
+    return _csr(*gcn_norm(adjacency.edge_index, weight, adjacency.num_nodes, dtype=dtype, **options), adjacency)
 
 
-def _mean(adjacency: Adjacency, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _mean(adjacency: Adjacency, dtype: torch.dtype) -> sp.csr_matrix:
     target = adjacency.edge_index[1]
-    return adjacency.edge_index, (1 / degree(target, adjacency.num_nodes, dtype))[target]
+    return _csr(adjacency.edge_index, (1 / degree(target, adjacency.num_nodes, dtype))[target], adjacency)
 
 
-def _gin(adjacency: Adjacency, dtype: torch.dtype, eps: float = 0.0) -> tuple[Tensor, Tensor]:
+def _gin(adjacency: Adjacency, dtype: torch.dtype, eps: float = 0.0) -> sp.csr_matrix:
     loop = torch.arange(adjacency.num_nodes, device=adjacency.edge_index.device).expand(2, -1)
     weight = torch.ones(adjacency.edge_index.size(1), dtype=dtype, device=loop.device)
     edge_index = torch.cat([adjacency.edge_index, loop], dim=1)
-    return edge_index, torch.cat([weight, weight.new_full((adjacency.num_nodes,), 1 + eps)])
+    return _csr(edge_index, torch.cat([weight, weight.new_full((adjacency.num_nodes,), 1 + eps)]), adjacency)
+
+
+def _sum(adjacency: Adjacency, dtype: torch.dtype) -> sp.csr_matrix:
+    weight = adjacency.edge_weight
+    weight = torch.ones(adjacency.edge_index.size(1)) if weight is None else weight
+    return _csr(adjacency.edge_index, weight.to(dtype), adjacency)
+
+
+def _one_hop(adjacency: Adjacency, dtype: torch.dtype) -> sp.csr_matrix:
+    return _normalized(_neighbours(adjacency), dtype)
+
+
+def _two_hop(adjacency: Adjacency, dtype: torch.dtype) -> sp.csr_matrix:
+    near = _neighbours(adjacency)
+    return _normalized((near @ near) > (near + _identity(adjacency)), dtype)
+
+
+def _returns(adjacency: Adjacency, dtype: torch.dtype) -> sp.csr_matrix:
+    step = _one_hop(adjacency, dtype)
+    return sp.diags(np.asarray(step.multiply(step.T).sum(axis=1)).ravel(), format="csr")
+
+
+_BUILDERS: dict[str, Callable[..., sp.csr_matrix]] = {
+    "gcn": _gcn,
+    "mean": _mean,
+    "gin": _gin,
+    "sum": _sum,
+    "one-hop": _one_hop,
+    "two-hop": _two_hop,
+    "returns": _returns,
+}
+
+
+def _csr(edge_index: Tensor, weight: Tensor, adjacency: Adjacency) -> sp.csr_matrix:
+    source, target = edge_index.cpu().numpy()
+    shape = (adjacency.num_nodes, adjacency.num_nodes)
+    return sp.coo_matrix((weight.cpu().numpy(), (target, source)), shape).tocsr()
+
+
+def _neighbours(adjacency: Adjacency) -> sp.csr_matrix:
+    present = torch.ones(adjacency.edge_index.size(1), dtype=torch.bool)
+    return _csr(adjacency.edge_index, present, adjacency) > _identity(adjacency)
+
+
+def _identity(adjacency: Adjacency) -> sp.csr_matrix:
+    return sp.identity(adjacency.num_nodes, dtype=bool, format="csr")
+
+
+def _normalized(matrix: sp.csr_matrix, dtype: torch.dtype) -> sp.csr_matrix:
+    # The transpose tells a symmetric matrix by its sorted indices.
+    matrix.sort_indices()
+    matrix = matrix.astype(np.float64 if dtype == torch.float64 else np.float32)
+    into, out_of = (np.asarray(matrix.sum(axis=axis)).ravel().clip(min=1) ** -0.5 for axis in (1, 0))
+    matrix.data *= np.repeat(into, np.diff(matrix.indptr)) * out_of[matrix.indices]
+    return matrix
 
 
 def _edges(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mowst.allocator import large_pages
+from mowst.graph.memo import TensorMemo
 
 
 class Operator:
@@ -25,6 +26,7 @@ class Operator:
     def __init__(self, matrix: sp.csr_matrix, device: torch.device | str = "cpu"):
         self.matrix = _to_torch(matrix, device)
         self._transposed: Tensor | None = None
+        self._rows = TensorMemo(size=4)
 
     @property
     def shape(self) -> torch.Size:
@@ -39,6 +41,11 @@ class Operator:
             symmetric = _close(matrix, transposed)
             self._transposed = self.matrix if symmetric else _to_torch(transposed, self.matrix.device)
         return self._transposed
+
+    def rows(self, nodes: Tensor) -> "Operator":
+        r"""The rows of these nodes, :math:`(n, M)`, taken once while `nodes` lives unchanged."""
+        device = self.matrix.device
+        return self._rows.get((nodes,), lambda: Operator(to_scipy(self.matrix)[nodes.cpu().numpy()], device))
 
 
 def propagate(operator: Operator, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 r"""A model from names and numbers, as command lines and YAML files give them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, Literal
 
@@ -25,6 +25,9 @@ class ModelConfig:
         gate_features: let a learned confidence read the node features beside the dispersion.
         mix: what is mixed: the experts' probabilities ("prob") or logits ("logit").
         detach_dispersion: cut the gradient that reaches the weak expert through the confidence.
+        weak_args: further constructor arguments of the weak expert, which come before the sizes above.
+        strong_args: the same for the strong expert, such as norm, skip, heads.
+        gate_args: the same for the confidence.
     """
 
     weak: str = "mlp"
@@ -36,6 +39,9 @@ class ModelConfig:
     gate_features: bool = False
     mix: Literal["prob", "logit"] = "prob"
     detach_dispersion: bool = False
+    weak_args: dict[str, Any] = field(default_factory=dict)
+    strong_args: dict[str, Any] = field(default_factory=dict)
+    gate_args: dict[str, Any] = field(default_factory=dict)
 
 
 def build_model(config: ModelConfig, *, in_channels: int, out_channels: int) -> Mowst:
@@ -55,10 +61,12 @@ def build_model(config: ModelConfig, *, in_channels: int, out_channels: int) -> 
         "dropout": config.dropout,
     }
     return Mowst(
-        weak=build_expert(config.weak, in_channels=in_channels, out_channels=out_channels, **sizes),
-        strong=build_expert(config.strong, in_channels=in_channels, out_channels=out_channels, **sizes),
+        weak=build_expert(config.weak, in_channels=in_channels, out_channels=out_channels, **sizes | config.weak_args),
+        strong=build_expert(
+            config.strong, in_channels=in_channels, out_channels=out_channels, **sizes | config.strong_args
+        ),
         confidence=build_confidence(
-            config.confidence, in_channels=in_channels if config.gate_features else None, **sizes
+            config.confidence, in_channels=in_channels if config.gate_features else None, **sizes | config.gate_args
         ),
         mix=config.mix,
         detach_dispersion=config.detach_dispersion,

@@ -32,10 +32,16 @@ def takes_features(confidence: torch.nn.Module) -> bool:
 
 
 def call_expert(
-    expert: torch.nn.Module, x: Tensor, edge_index: Any = None, edge_weight: Tensor | None = None, **kwargs: Any
+    expert: torch.nn.Module,
+    x: Tensor,
+    edge_index: Any = None,
+    edge_weight: Tensor | None = None,
+    nodes: Tensor | None = None,
+    **kwargs: Any,
 ) -> Tensor:
-    r"""The logits of an expert, as :obj:`expert(x)` or :obj:`expert(x, edge_index[, edge_weight=])`. PyG's models get
-    the form of the graph that they run fastest on, see :func:`~mowst.graph.formats.transposed_csr`.
+    r"""The logits of an expert for all nodes, or for those of the given ids, as :obj:`expert(x)` or
+    :obj:`expert(x, edge_index[, edge_weight=])`. PyG's models get the form of the graph that they run fastest on, see
+    :func:`~mowst.graph.formats.transposed_csr`.
 
     Returns:
         Tensor: logits of shape :math:`(N, C)`; the one logit of a binary expert is expanded to two.
@@ -56,11 +62,13 @@ def call_expert(
                 f"{name} cannot use edge_weight and would ignore it: drop the weights, or take an expert whose "
                 "forward has an edge_weight (GCN has one)"
             )
+        if nodes is not None and isinstance(expert, Expert):
+            return two_class_logits(expert(x, edge_index, edge_weight, nodes=nodes, **kwargs))
         logits = _call_on_fastest_form(expert, x, edge_index, edge_weight, **kwargs)
     if not isinstance(logits, Tensor) or logits.dim() not in (1, 2) or logits.size(0) != x.size(0):
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"{name} must return logits of shape [N, C] with N = {x.size(0)} nodes, got {got}")
-    return two_class_logits(logits)
+    return two_class_logits(logits if nodes is None else logits[nodes])
 
 
 def call_confidence(confidence: torch.nn.Module, logits: Tensor, x: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class Objective:
         expert, data = getattr(self.model, name), self.task.data
         if not takes_edges(expert):
             return call_expert(expert, self.task.features(split))
-        return call_expert(expert, data.x, data.edge_index, data.edge_weight)[self.task.index(split)]
+        return call_expert(expert, data.x, data.edge_index, data.edge_weight, nodes=self.task.index(split))
 
 
 class Turn:

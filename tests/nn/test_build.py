@@ -15,6 +15,9 @@ CHANGES = {
     "gate_features": True,
     "mix": "logit",
     "detach_dispersion": True,
+    "weak_args": {"norm": "layer_norm"},
+    "strong_args": {"skip": True},
+    "gate_args": {"hidden_channels": 16},
 }
 
 

@@ -10,6 +10,8 @@ from mowst.nn.experts.gcn import GCN
 from mowst.nn.experts.gin import GIN
 from mowst.nn.experts.mlp import MLP
 from mowst.nn.experts.sage import GraphSAGE
+from mowst.nn.experts.skip import SkipGCN, SkipGIN
+from mowst.nn.experts.tuned import TunedGAT, TunedGCN, TunedGraphSAGE
 from mowst.nn.spec import Registry
 
 __all__ = ["EXPERTS", "GAT", "GCN", "GIN", "MLP", "GraphSAGE", "build_expert"]
@@ -20,6 +22,11 @@ EXPERTS.register("gcn")(GCN)
 EXPERTS.register("sage")(GraphSAGE)
 EXPERTS.register("gin")(GIN)
 EXPERTS.register("gat")(GAT)
+EXPERTS.register("gcn-skip")(SkipGCN)
+EXPERTS.register("gin-skip")(SkipGIN)
+EXPERTS.register("tuned-gcn")(TunedGCN)
+EXPERTS.register("tuned-sage")(TunedGraphSAGE)
+EXPERTS.register("tuned-gat")(TunedGAT)
 
 
 def build_expert(

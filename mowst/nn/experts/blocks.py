@@ -1,9 +1,11 @@
-"""What stands between two layers of every expert: normalization, activation, dropout."""
+"""What stands before and between the layers of every expert: feature maps, normalization, activation, dropout."""
 
 import torch
 from torch import Tensor
+from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.nn.resolver import normalization_resolver
 
+from mowst.graph.features import linear, sparse_features
 from mowst.nn.dropout import Dropout
 
 
@@ -12,6 +14,12 @@ def node_norm(norm: str | None, channels: int | None) -> torch.nn.Module | None:
     if norm in ("layer_norm", "LayerNorm"):
         return torch.nn.LayerNorm(channels)
     return normalization_resolver(norm, channels)
+
+
+def feature_linear(lin: torch.nn.Module, x: Tensor, sparse: bool | None = None) -> Tensor:
+    """The linear map of node features, as a sparse product where they are sparse: a fresh tensor."""
+    features = None if is_uninitialized_parameter(lin.weight) else sparse_features(x, sparse)
+    return lin(x) if features is None else linear(features, lin.weight, lin.bias)
 
 
 def activate(

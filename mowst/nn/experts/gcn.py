@@ -22,13 +22,16 @@ class GCNConv(FastConv, torch_geometric.nn.GCNConv):
 
     propagate_type = {"x": Tensor, "edge_weight": OptTensor}
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None, nodes: Tensor | None = None
+    ) -> Tensor:
         learned = edge_weight is not None and edge_weight.requires_grad
         if learned or not self.normalize or not self.runs_fast(x, self.lin.weight):
-            return super().forward(x, edge_index, edge_weight)
+            out = super().forward(x, edge_index, edge_weight)
+            return out if nodes is None else out[nodes]
         graph = adjacency(edge_index, edge_weight, num_nodes=x.size(0))
         options = {"improved": self.improved, "add_self_loops": self.add_self_loops}
-        return self.hop(graph, "gcn", x, self.lin.weight, self.bias, **options)
+        return self.hop(graph, "gcn", x, self.lin.weight, self.bias, nodes, **options)
 
 
 class GCN(Expert, torch_geometric.nn.GCN):

@@ -26,12 +26,13 @@ class GINConv(FastConv, torch_geometric.nn.GINConv):
 
     propagate_type = {"x": OptPairTensor}
 
-    def forward(self, x: Tensor, edge_index: Tensor, size: Any = None) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor, size: Any = None, nodes: Tensor | None = None) -> Tensor:
         lin = self.nn.lins[0]
         if isinstance(self.eps, torch.nn.Parameter) or size is not None or not self.runs_fast(x, lin.weight):
-            return super().forward(x, edge_index, size)
+            out = super().forward(x, edge_index, size)
+            return out if nodes is None else out[nodes]
         graph = adjacency(edge_index, num_nodes=x.size(0))
-        return self.nn.finish(self.hop(graph, "gin", x, lin.weight, lin.bias, eps=float(self.eps)))
+        return self.nn.finish(self.hop(graph, "gin", x, lin.weight, lin.bias, nodes, eps=float(self.eps)))
 
 
 class GIN(Expert, torch_geometric.nn.GIN):

@@ -5,11 +5,9 @@ from typing import Any
 import torch
 import torch_geometric.nn
 from torch import Tensor
-from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 
-from mowst.graph.features import linear, sparse_features
 from mowst.nn.dropout import Dropout
-from mowst.nn.experts.blocks import activate, node_norm
+from mowst.nn.experts.blocks import activate, feature_linear, node_norm
 
 
 class MLP(torch_geometric.nn.MLP):
@@ -80,9 +78,7 @@ class MLP(torch_geometric.nn.MLP):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of all nodes."""
-        lin = self.lins[0]
-        features = None if is_uninitialized_parameter(lin.weight) else sparse_features(x, self.sparse_features)
-        return self.finish(lin(x) if features is None else linear(features, lin.weight, lin.bias))
+        return self.finish(feature_linear(self.lins[0], x, self.sparse_features))
 
     def finish(self, hidden: Tensor) -> Tensor:
         """The layers after the first linear map, given its output."""

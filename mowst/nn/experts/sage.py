@@ -2,6 +2,7 @@ r"""GraphSAGE, with a constant matrix in place of message passing."""
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 import torch_geometric.nn
 from torch import Tensor
@@ -24,15 +25,34 @@ class SAGEConv(FastConv, torch_geometric.nn.SAGEConv):
 
     propagate_type = {"x": OptPairTensor}
 
-    def forward(self, x: Tensor, edge_index: Tensor, size: Any = None) -> Tensor:
-        if self.aggr != "mean" or self.project or size is not None or not self.runs_fast(x, self.lin_l.weight):
-            return super().forward(x, edge_index, size)
+    takes_skip = True
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        size: Any = None,
+        nodes: Tensor | None = None,
+        skip: torch.nn.Linear | None = None,
+    ) -> Tensor:
+        plain = self.aggr == "mean" and not self.project and size is None and not (self.normalize and skip)
+        if not plain or not self.runs_fast(x, self.lin_l.weight):
+            out = super().forward(x, edge_index, size)
+            out = out if skip is None else out + skip(x)
+            return out if nodes is None else out[nodes]
         graph = adjacency(edge_index, num_nodes=x.size(0))
-        out = self.hop(graph, "mean", x, self.lin_l.weight, self.lin_l.bias)
-        if self.root_weight:
+        out = self.hop(graph, "mean", x, self.lin_l.weight, self.lin_l.bias, nodes)
+        # The root weight and a skip multiply the same matrix: one product with their sum.
+        maps = [lin for lin in (self.lin_r if self.root_weight else None, skip) if lin is not None]
+        if maps:
+            weight = sum(lin.weight for lin in maps)
+            bias = skip.bias if skip is not None else None
             features = self.features(x)
-            weight = self.lin_r.weight
-            out = out.add_(F.linear(x, weight) if features is None else linear(features, weight))
+            if features is None:
+                out = out.add_(F.linear(x if nodes is None else x[nodes], weight, bias))
+            else:
+                root = linear(features, weight, bias)
+                out = out.add_(root if nodes is None else root[nodes])
         return F.normalize(out, p=2.0, dim=-1) if self.normalize else out
 
 

@@ -1,0 +1,25 @@
+r"""What may be done to a graph after it is read, by name."""
+
+from collections.abc import Callable, Sequence
+
+import torch_geometric.transforms as T
+from torch_geometric.data import Data
+
+TRANSFORMS: dict[str, Callable[[Data], Data]] = {
+    "normalize-features": T.NormalizeFeatures(),
+    "self-loops": T.AddRemainingSelfLoops(),
+}
+
+
+def transform(data: Data, names: Sequence[str]) -> Data:
+    r"""Applies the named transforms in their order: :obj:`"normalize-features"` (each node's features sum to one),
+    :obj:`"self-loops"` (one at every node).
+
+    Raises:
+        ValueError: If a name is unknown.
+    """
+    for name in names:
+        if name not in TRANSFORMS:
+            raise ValueError(f"unknown transform '{name}', choose from {list(TRANSFORMS)}")
+        data = TRANSFORMS[name](data)
+    return data
