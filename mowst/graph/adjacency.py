@@ -129,25 +129,25 @@ def adjacency(
 
 def _gcn(adjacency: Adjacency, dtype: torch.dtype, **options: float) -> sp.csr_matrix:
     weight = None if adjacency.edge_weight is None else adjacency.edge_weight.to(dtype)
-    return _csr(*gcn_norm(adjacency.edge_index, weight, adjacency.num_nodes, dtype=dtype, **options), adjacency)
+    return _csr(adjacency, *gcn_norm(adjacency.edge_index, weight, adjacency.num_nodes, dtype=dtype, **options))
 
 
 def _mean(adjacency: Adjacency, dtype: torch.dtype) -> sp.csr_matrix:
     target = adjacency.edge_index[1]
-    return _csr(adjacency.edge_index, (1 / degree(target, adjacency.num_nodes, dtype))[target], adjacency)
+    return _csr(adjacency, adjacency.edge_index, (1 / degree(target, adjacency.num_nodes, dtype))[target])
 
 
 def _gin(adjacency: Adjacency, dtype: torch.dtype, eps: float = 0.0) -> sp.csr_matrix:
     loop = torch.arange(adjacency.num_nodes, device=adjacency.edge_index.device).expand(2, -1)
     weight = torch.ones(adjacency.edge_index.size(1), dtype=dtype, device=loop.device)
     edge_index = torch.cat([adjacency.edge_index, loop], dim=1)
-    return _csr(edge_index, torch.cat([weight, weight.new_full((adjacency.num_nodes,), 1 + eps)]), adjacency)
+    return _csr(adjacency, edge_index, torch.cat([weight, weight.new_full((adjacency.num_nodes,), 1 + eps)]))
 
 
 def _sum(adjacency: Adjacency, dtype: torch.dtype) -> sp.csr_matrix:
     weight = adjacency.edge_weight
     weight = torch.ones(adjacency.edge_index.size(1)) if weight is None else weight
-    return _csr(adjacency.edge_index, weight.to(dtype), adjacency)
+    return _csr(adjacency, adjacency.edge_index, weight.to(dtype))
 
 
 def _one_hop(adjacency: Adjacency, dtype: torch.dtype) -> sp.csr_matrix:
@@ -175,7 +175,7 @@ _BUILDERS: dict[str, Callable[..., sp.csr_matrix]] = {
 }
 
 
-def _csr(edge_index: Tensor, weight: Tensor, adjacency: Adjacency) -> sp.csr_matrix:
+def _csr(adjacency: Adjacency, edge_index: Tensor, weight: Tensor) -> sp.csr_matrix:
     source, target = edge_index.cpu().numpy()
     shape = (adjacency.num_nodes, adjacency.num_nodes)
     return sp.coo_matrix((weight.cpu().numpy(), (target, source)), shape).tocsr()
@@ -183,7 +183,7 @@ def _csr(edge_index: Tensor, weight: Tensor, adjacency: Adjacency) -> sp.csr_mat
 
 def _neighbours(adjacency: Adjacency) -> sp.csr_matrix:
     present = torch.ones(adjacency.edge_index.size(1), dtype=torch.bool)
-    return _csr(adjacency.edge_index, present, adjacency) > _identity(adjacency)
+    return _csr(adjacency, adjacency.edge_index, present) > _identity(adjacency)
 
 
 def _identity(adjacency: Adjacency) -> sp.csr_matrix:
@@ -191,8 +191,6 @@ def _identity(adjacency: Adjacency) -> sp.csr_matrix:
 
 
 def _normalized(matrix: sp.csr_matrix, dtype: torch.dtype) -> sp.csr_matrix:
-    # The transpose tells a symmetric matrix by its sorted indices.
-    matrix.sort_indices()
     matrix = matrix.astype(np.float64 if dtype == torch.float64 else np.float32)
     into, out_of = (np.asarray(matrix.sum(axis=axis)).ravel().clip(min=1) ** -0.5 for axis in (1, 0))
     matrix.data *= np.repeat(into, np.diff(matrix.indptr)) * out_of[matrix.indices]

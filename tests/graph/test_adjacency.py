@@ -40,6 +40,72 @@ def test_gin_operator_is_its_formula():
     torch.testing.assert_close(operator.matrix.to_dense(), dense(EDGES) + 1.5 * torch.eye(N))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sum_operator_is_the_adjacency_matrix(weighted):
+    weight = torch.rand(EDGES.size(1)) if weighted else None
+    operator = Adjacency(EDGES, weight, num_nodes=N).operator("sum")
+    torch.testing.assert_close(operator.matrix.to_dense(), dense(EDGES, weight))
+
+
+def distances(edge_index, num_nodes):
+    """The length of the shortest path from column to row, by search in breadth."""
+    out = torch.full((num_nodes, num_nodes), num_nodes)
+    for start in range(num_nodes):
+        front, length = {start}, 0
+        while front:
+            for node in front:
+                out[node, start] = length
+            following = {t for s, t in edge_index.t().tolist() if s in front}
+            front, length = {node for node in following if out[node, start] == num_nodes}, length + 1
+    return out
+
+
+def rings(kind):
+    """Random edges with loops and repetitions, and an isolated last node; 300 two-step walks join nodes 0 and 1."""
+    edges = torch.randint(11, (2, 24), generator=torch.Generator().manual_seed(7))
+    edges = torch.cat([edges, edges[:, :5], torch.tensor([[3], [3]])], dim=1)
+    if kind == "bundle":
+        middle = torch.arange(2, 302)
+        edges = torch.stack([torch.cat([torch.zeros_like(middle), middle]), torch.cat([middle, 0 * middle + 1])])
+    return torch.cat([edges, edges.flip(0)], dim=1) if kind == "undirected" else edges, 303 if kind == "bundle" else 12
+
+
+def normalized(matrix):
+    into, out_of = (matrix.sum(dim=dim).clamp(min=1).rsqrt() for dim in (1, 0))
+    return into[:, None] * matrix * out_of
+
+
+@pytest.mark.parametrize("kind", ["directed", "undirected", "bundle"])
+@pytest.mark.parametrize(("name", "length"), [("one-hop", 1), ("two-hop", 2)])
+def test_hop_operators_join_the_nodes_at_their_distance(kind, name, length):
+    edges, size = rings(kind)
+    expected = normalized((distances(edges, size) == length).double())
+    operator = Adjacency(edges, num_nodes=size).operator(name, torch.float64)
+    torch.testing.assert_close(operator.matrix.to_dense(), expected)
+    assert expected.count_nonzero() > 0
+    assert (operator.transposed is operator.matrix) == (kind == "undirected")
+
+
+@pytest.mark.parametrize("kind", ["directed", "undirected"])
+def test_returns_are_the_diagonal_of_two_steps(kind):
+    edges, size = rings(kind)
+    graph = Adjacency(edges, num_nodes=size)
+    step = graph.operator("one-hop", torch.float64).matrix.to_dense()
+    returns = graph.operator("returns", torch.float64).matrix.to_dense()
+    torch.testing.assert_close(returns, torch.diag((step @ step).diag()))
+    assert returns.count_nonzero() > 0
+
+
+@pytest.mark.parametrize("kind", ["directed", "undirected"])
+def test_two_hop_graph_is_small_up_to_a_number_of_walks(kind, monkeypatch):
+    edges, size = rings(kind)
+    near = (distances(edges, size) == 1).double()
+    monkeypatch.setattr("mowst.graph.adjacency.WALKS_PER_EDGE", 0)
+    for spare, small in ((0, True), (-1, False)):
+        monkeypatch.setattr("mowst.graph.adjacency.WALKS", int((near @ near).sum()) + spare)
+        assert Adjacency(edges, num_nodes=size).two_hop_is_small is small
+
+
 @pytest.mark.parametrize("kind", ["gcn", "mean", "gin"])
 def test_rows_of_isolated_nodes_and_dtype(kind):
     operator = Adjacency(EDGES, num_nodes=N).operator(kind, torch.float64)
@@ -74,7 +140,7 @@ def test_edge_index_class_is_plain_edge_index():
 
 def test_weights_without_use_are_refused():
     graph = Adjacency(EDGES, torch.rand(EDGES.size(1)), N)
-    for kind in ("mean", "gin"):
+    for kind in ("mean", "gin", "one-hop", "two-hop", "returns"):
         with pytest.raises(ValueError, match="no use for edge weights"):
             graph.operator(kind)
 
@@ -153,4 +219,5 @@ def test_graph_without_edges():
     graph = Adjacency(torch.empty(2, 0, dtype=torch.long), num_nodes=3)
     assert graph.operator("gcn").matrix.to_dense().equal(torch.eye(3))
     assert graph.operator("mean").matrix.to_dense().equal(torch.zeros(3, 3))
+    assert graph.operator("two-hop").matrix.to_dense().equal(torch.zeros(3, 3)) and graph.two_hop_is_small
     assert repr(graph) == "Adjacency(nodes=3, edges=0)"

@@ -237,7 +237,7 @@ def test_mlp_is_that_of_pyg(num_layers, norm):
 
 @pytest.mark.parametrize("name", EXPERTS.names())
 def test_experts_by_name(name):
-    model = build_expert(name, in_channels=F_IN, out_channels=CLASSES, hidden_channels=HIDDEN)
+    model = build_expert(name, in_channels=F_IN, out_channels=CLASSES, hidden_channels=HIDDEN, num_nodes=N)
     args = (features(),) if name == "mlp" else (features(), graph("directed"))
     assert model(*args).shape == (N, CLASSES)
     assert (model.in_channels, model.out_channels, model.dropout.p) == (F_IN, CLASSES, 0.5)

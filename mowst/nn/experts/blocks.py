@@ -1,5 +1,7 @@
 """What stands before and between the layers of every expert: feature maps, normalization, activation, dropout."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch_geometric.nn.dense.linear import is_uninitialized_parameter
@@ -16,7 +18,7 @@ def node_norm(norm: str | None, channels: int | None) -> torch.nn.Module | None:
     return normalization_resolver(norm, channels)
 
 
-def feature_linear(lin: torch.nn.Module, x: Tensor, sparse: bool | None = None) -> Tensor:
+def feature_linear(lin: Any, x: Tensor, sparse: bool | None = None) -> Tensor:
     """The linear map of node features, as a sparse product where they are sparse: a fresh tensor."""
     features = None if is_uninitialized_parameter(lin.weight) else sparse_features(x, sparse)
     return lin(x) if features is None else linear(features, lin.weight, lin.bias)

@@ -18,6 +18,7 @@ class MLP(torch_geometric.nn.MLP):
         \mathbf{b}_k)))
 
     with a plain linear map as the last layer. Parameters and results are those of :class:`torch_geometric.nn.MLP`.
+    With `skip`, layers between hidden samples, :math:`1 < k < L`, add their input :math:`\mathbf{H}^{(k-1)}` to that.
 
     Args:
         in_channels (int): Size of each input sample.
@@ -29,6 +30,8 @@ class MLP(torch_geometric.nn.MLP):
         norm (str, optional): Normalization; "layer_norm" normalizes each node by itself. (default: :obj:`None`)
         act (str): Activation. (default: :obj:`"relu"`)
         act_first (bool): Whether the activation comes before the normalization. (default: :obj:`False`)
+        skip (bool): Whether hidden samples of equal width are added, which changes three layers and more.
+            (default: :obj:`False`)
         sparse_features (bool, optional): Whether the input runs as a sparse matrix, by default where its density makes
             that faster. (default: :obj:`None`)
 
@@ -50,6 +53,7 @@ class MLP(torch_geometric.nn.MLP):
         norm: str | None = None,
         act: str = "relu",
         act_first: bool = False,
+        skip: bool = False,
         sparse_features: bool | None = None,
     ):
         if num_layers < 1:
@@ -65,6 +69,7 @@ class MLP(torch_geometric.nn.MLP):
         )
         self.hidden_channels = hidden_channels
         self.norm = norm
+        self.skip = skip
         self.sparse_features = sparse_features
         self.dropout = Dropout(dropout)
         norms = [node_norm(norm, hidden_channels) or torch.nn.Identity() for _ in range(num_layers - 1)]
@@ -73,7 +78,8 @@ class MLP(torch_geometric.nn.MLP):
 
     def constructor_args(self) -> dict[str, Any]:
         """The arguments that would construct this module anew."""
-        names = ("in_channels", "out_channels", "hidden_channels", "num_layers", "norm", "act_first", "sparse_features")
+        sizes = ("in_channels", "out_channels", "hidden_channels", "num_layers")
+        names = (*sizes, "norm", "act_first", "skip", "sparse_features")
         return {name: getattr(self, name) for name in names} | {"dropout": self.dropout.p, "act": self._act_name}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,6 +88,11 @@ class MLP(torch_geometric.nn.MLP):
 
     def finish(self, hidden: Tensor) -> Tensor:
         """The layers after the first linear map, given its output."""
+        before = None
         for norm, lin in zip(self.norms, self.lins[1:], strict=True):
-            hidden = lin(activate(hidden, norm, self.act, self.dropout, self.act_first))
+            hidden = activate(hidden, norm, self.act, self.dropout, self.act_first)
+            if before is not None:
+                hidden = hidden + before
+            before = hidden if self.skip else None
+            hidden = lin(hidden)
         return hidden

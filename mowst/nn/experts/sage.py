@@ -1,5 +1,6 @@
 r"""GraphSAGE, with a constant matrix in place of message passing."""
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ class SAGEConv(FastConv, torch_geometric.nn.SAGEConv):
         # The root weight and a skip multiply the same matrix: one product with their sum.
         maps = [lin for lin in (self.lin_r if self.root_weight else None, skip) if lin is not None]
         if maps:
-            weight = sum(lin.weight for lin in maps)
+            weight = reduce(torch.add, (lin.weight for lin in maps))
             bias = skip.bias if skip is not None else None
             features = self.features(x)
             if features is None:
