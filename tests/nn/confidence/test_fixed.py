@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mowst.nn import CONFIDENCES, LearnedConfidence, MonotoneConfidence, PowerConfidence, StepConfidence
+from mowst.nn import MonotoneConfidence, PowerConfidence, StepConfidence
 from mowst.nn.build import build_confidence
 from mowst.nn.dispersion import DISPERSIONS
 
@@ -13,16 +13,6 @@ MONOTONE = [
     MonotoneConfidence(),
     MonotoneConfidence(dispersion="entropy"),
 ]
-
-
-@pytest.mark.parametrize("name", CONFIDENCES.names())
-def test_every_confidence_is_in_the_unit_interval_at_any_logits(name):
-    confidence = build_confidence(name).eval()
-    logits = torch.cat([torch.randn(20, 4), 1e4 * torch.randn(20, 4), torch.zeros(1, 4)])
-    value = confidence(logits)
-    assert value.shape == (41,)
-    assert ((value >= 0) & (value <= 1)).all()
-    assert "\n" not in repr(confidence) and repr(confidence).startswith(type(confidence).__name__)
 
 
 @pytest.mark.parametrize("confidence", MONOTONE, ids=repr)
@@ -56,25 +46,14 @@ def test_power_one_is_the_dispersion_itself():
     torch.testing.assert_close(PowerConfidence()(logits), DISPERSIONS["variance"](logits))
 
 
-def test_learned_confidence_reads_the_features_it_announced():
-    logits, x = torch.randn(8, 3), torch.randn(8, 5)
-    reads, ignores = LearnedConfidence(16, in_channels=5).eval(), LearnedConfidence(16).eval()
-    assert not torch.equal(reads(logits, x=x), reads(logits, x=x + 1))
-    assert torch.equal(ignores(logits, x=x), ignores(logits))
-    with pytest.raises(ValueError, match="5 node features, got 4"):
-        reads(logits, x=x[:, :4])
-
-
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
         ("power", {"alpha": 0}, "alpha must be above zero, got 0"),
         ("power", {"dispersion": "max"}, "unknown dispersion 'max'"),
         ("step", {"threshold": 0}, "above 0 and at most 1, got 0"),
-        ("monotone", {"in_channels": 4}, "reads no node features"),
-        ("gate", {}, "unknown confidence"),
     ],
 )
 def test_refused_arguments_say_why(name, arguments, message):
     with pytest.raises(ValueError, match=message):
-        build_confidence(name, **arguments)
+        build_confidence(name, in_channels=6, num_classes=3, **arguments)
