@@ -73,7 +73,7 @@ def run_cell(
     config = ModelConfig(**{k: v for k, v in settings.items() if k in ModelConfig.__dataclass_fields__})
     train = TrainConfig(**{k: v for k, v in settings.items() if k in TrainConfig.__dataclass_fields__})
     seed_everything(seed)
-    model = build_model(config, in_channels=task.num_features, out_channels=task.num_classes)
+    model = build_model(config, in_channels=task.num_features, out_channels=task.num_classes, num_nodes=task.num_nodes)
     result = asdict(fit(model, task, method=method, **asdict(train)))
     epochs = len(result.pop("history"))
     start = dict(zip(CELL, (data, strong, method, seed), strict=True))

@@ -14,9 +14,12 @@ import mowst
 from mowst.allocator import keep_freed_memory
 from mowst.bench import run_suite
 from mowst.data import DATASETS, data_root, load_task
+from mowst.data.transforms import TRANSFORMS
 from mowst.io import write_json
 from mowst.nn.build import ModelConfig, build_model
-from mowst.presets import preset
+from mowst.nn.cascade import Cascade
+from mowst.nn.mowst import Mowst
+from mowst.presets import PRESETS, preset
 from mowst.train import METHODS, ProgressBar, RunFolder, TrainConfig, environment, fit, score_model
 
 PERCENT = "{:.2f}".format
@@ -29,9 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = {"train": _train, "evaluate": _evaluate, "datasets": _datasets, "bench": _bench}
     keep_freed_memory()
     options = _parser().parse_args(argv)
-    if options.subcommand == "train":
-        options = _parser(preset(options.train.data)).parse_args(argv)
     try:
+        if options.subcommand == "train":
+            train = options.train
+            options = _parser(preset(train.data, name=train.preset, strong=train.strong)).parse_args(argv)
         commands[options.subcommand](options[options.subcommand])
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"mowst: {error}", file=sys.stderr)
@@ -50,6 +54,8 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
     train = ArgumentParser(description="Trains an MLP and a GNN, and the confidence that decides between them.")
     train.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below")
     train.add_argument("data", nargs="?", default="digits", help="name of a data set, see 'mowst datasets'")
+    train.add_argument("--preset", default="default", help=f"settings to start from, one of {', '.join(PRESETS)}")
+    train.add_argument("--transforms", type=list[str], default=[], help=f"of {', '.join(TRANSFORMS)}")
     train.add_argument("--method", default="mowst", help=f"one of {', '.join(METHODS)}")
     train.add_argument("--split", type=int | str, default=0, help="which split, or 'random-SEED'")
     train.add_argument("--seed", type=int, default=0, help="seed of parameters and training")
@@ -94,8 +100,13 @@ def _spelled(argument: str) -> str:
 
 def _train(options: Namespace) -> None:
     mowst.seed_everything(options.seed)
-    task = load_task(options.data, root=options.root, split=options.split)
-    model = build_model(_filled(ModelConfig, options), in_channels=task.num_features, out_channels=task.num_classes)
+    task = load_task(options.data, root=options.root, split=options.split, transforms=options.transforms)
+    model = build_model(
+        _filled(ModelConfig, options),
+        in_channels=task.num_features,
+        out_channels=task.num_classes,
+        num_nodes=task.num_nodes,
+    )
     config = {key: value for key, value in options.as_dict().items() if key not in ("config", "run_dir")}
     folder = RunFolder(options.run_dir or _new_run(options), config)
     print(f"{task}\n{model}")
@@ -108,12 +119,12 @@ def _train(options: Namespace) -> None:
         callbacks=[ProgressBar(disable=None)],
         **asdict(_filled(TrainConfig, options)),
     )
-    names = {"weak": options.weak, "strong": options.strong}
+    names = _names(model, options)
     rows = {f"{names[expert]} alone": scores for expert, scores in result.alone.items()}
     if options.method.startswith("mowst"):
         rows |= {f"{names[part]} in it": scores for part, scores in result.scores.items() if part in names}
         rows[f"{options.method} ({result.route})"] = asdict(result)
-    _print_table(rows, task.metric, result.weak_share, result.expected)
+    _print_table(rows, task.metric, {names[expert]: share for expert, share in result.shares.items()}, result.expected)
     print(f"{result.seconds:.1f} s, {len(result.history)} evaluations; run folder: {folder.path}")
 
 
@@ -122,16 +133,17 @@ def _evaluate(options: Namespace) -> None:
     config = folder.config
     data = options.data or config["data"]
     split = config["split"] if options.split is None else options.split
-    task = load_task(data, root=options.root or config.get("root"), split=split)
-    model = mowst.Mowst.load(folder.model_path, trust=options.trust)
+    transforms = config.get("transforms", ())
+    task = load_task(data, root=options.root or config.get("root"), split=split, transforms=transforms)
+    model = (Cascade if config.get("middle") else Mowst).load(folder.model_path, trust=options.trust)
     device = _device(options)
     scores = score_model(model.to(device), task.to(device))
     print(f"{task}\n{model}")
-    rows = {}
+    rows, names = {}, _names(model, config)
     if config["method"].startswith("mowst"):
-        rows = {f"{config[part]} in it": scores["scores"][part] for part in ("weak", "strong")}
+        rows = {f"{name} in it": scores["scores"][part] for part, name in names.items()}
     rows[f"{config['method']} ({model.route})"] = scores
-    _print_table(rows, task.metric, scores["weak_share"], scores["expected"])
+    _print_table(rows, task.metric, {name: scores["shares"][part] for part, name in names.items()}, scores["expected"])
 
 
 def _datasets(options: Namespace) -> None:
@@ -172,13 +184,21 @@ def _times(row: Mapping[str, Any], name: str) -> str:
     return f" ({row['times_ours'][name]:.1f} times ours)" if name in row["times_ours"] else ""
 
 
-def _print_table(rows: Mapping[str, Mapping[str, Any]], metric: str, weak_share: float, expected: float | None) -> None:
+def _names(model: Cascade, options: Mapping[str, Any] | Namespace) -> dict[str, str]:
+    chosen = [options["weak"], *(options.get("middle") or ()), options["strong"]]
+    twice = len(set(chosen)) < len(chosen)
+    return {part: f"{part} {name}" if twice else name for part, name in zip(model.expert_names, chosen, strict=True)}
+
+
+def _print_table(
+    rows: Mapping[str, Mapping[str, Any]], metric: str, shares: Mapping[str, float], expected: float | None
+) -> None:
     table = pd.DataFrame(
         {split: [100 * scores[split] for scores in rows.values()] for split in ("train", "val", "test")},
         index=pd.Index(rows, name=f"{metric} in %"),
     )
     print(table.to_string(float_format=PERCENT))
-    print(f"answered by the weak expert: {PERCENT(100 * weak_share)} % of the test nodes")
+    print("answers on the test nodes: " + ", ".join(f"{name} {PERCENT(100 * s)} %" for name, s in shares.items()))
     if expected is not None:
         print(f"expected test score of sampled routing: {PERCENT(100 * expected)}")
 

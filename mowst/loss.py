@@ -1,33 +1,67 @@
 r"""The two training losses, as means over the nodes they are given."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, nll_loss
 
-from mowst.nn.mixture import mixture_log_prob
+from mowst.nn.mixture import mixture_log_prob, nested, shares
 
 
-def mowst_loss(weak: Tensor, strong: Tensor, confidence: Tensor, y: Tensor) -> Tensor:
-    r"""The loss of **Mowst**, the expected loss of an answer by the expert that the confidence draws
+def mowst_loss(logits: Sequence[Tensor], confidences: Sequence[Tensor], y: Tensor) -> Tensor:
+    r"""The loss of **Mowst**, the expected loss of an answer by the expert that the confidences draw. Of two experts
 
     .. math::
         L = \frac{1}{|V|} \sum_{v \in V} C_v \, \ell(\mathbf{p}_v, y_v) + (1 - C_v) \, \ell(\mathbf{p}'_v, y_v)
 
     with the cross-entropy :math:`\ell`, from the `"Mixture of Weak & Strong Experts on Graphs"
-    <https://arxiv.org/abs/2311.05185>`_ paper.
+    <https://arxiv.org/abs/2311.05185>`_ paper; of :math:`K` it nests, :math:`L_k = C_k \, \ell_k + (1 - C_k) \,
+    L_{k+1}`.
 
     Args:
-        weak (Tensor): weak logits of shape :math:`(N, C)`.
-        strong (Tensor): strong logits of shape :math:`(N, C)`.
-        confidence (Tensor): confidence :math:`C_v` of shape :math:`(N)`.
-        y (Tensor): labels of shape :math:`(N)`.
+        logits (list[Tensor]): logits of the experts, weak to strong.
+        confidences (list[Tensor]): confidences :math:`C_v` of all experts but the last.
+        y (Tensor): labels.
+
+    Shapes:
+        - **logits:** :math:`(N, C)` each; **confidences:** :math:`(N)` each; **y:** :math:`(N)`
     """
-    weak_loss = cross_entropy(weak, y, reduction="none")
-    strong_loss = cross_entropy(strong, y, reduction="none")
-    return (confidence * weak_loss + (1 - confidence) * strong_loss).mean()
+    return nested([cross_entropy(z, y, reduction="none") for z in logits], confidences).mean()
 
 
-def mowst_star_loss(weak: Tensor, strong: Tensor, confidence: Tensor, y: Tensor, mix: str = "prob") -> Tensor:
-    r"""The loss of **Mowst\***, the loss of the mixed prediction
+def reached_loss(
+    logits: Sequence[Tensor],
+    confidences: Sequence[Tensor],
+    y: Tensor,
+    expert: int,
+    normalize: bool = False,
+    floor: float = 0.0,
+) -> Tensor:
+    r"""The part of :func:`mowst_loss` that an expert can change: its own and its successors' loss on what reaches it,
+
+    .. math::
+        \frac{1}{|V|} \sum_{v \in V} w_v \, L_{k, v}, \qquad
+        w_v = \max \left( \prod_{j<k} (1 - C_{j, v}), \, \texttt{floor} \right)
+
+    or divided by :math:`\sum_v w_v` with :obj:`normalize`. The first expert's is :math:`L` itself; for the strong
+    expert of two it is the cross-entropy under the weights :math:`1 - C_v`. Where these are near zero, weight decay
+    takes over; both options are against that.
+
+    Args:
+        logits, confidences, y: see :func:`mowst_loss`.
+        expert (int): the position :math:`k` of the expert, from 0.
+        normalize (bool): divide by the sum of the weights. (default: :obj:`False`)
+        floor (float): the least weight of a node. (default: :obj:`0.0`)
+    """
+    losses = nested([cross_entropy(z, y, reduction="none") for z in logits[expert:]], confidences[expert:])
+    weight = torch.ones_like(losses) if expert == 0 else shares(confidences[:expert])[-1].clamp(min=floor)
+    total = (weight * losses).sum()
+    return total / weight.sum().clamp(min=torch.finfo(total.dtype).tiny) if normalize else total / y.numel()
+
+
+def mowst_star_loss(logits: Sequence[Tensor], confidences: Sequence[Tensor], y: Tensor, mix: str = "prob") -> Tensor:
+    r"""The loss of **Mowst\***, the loss of the mixed prediction, of two experts
 
     .. math::
         L^{\star} = \frac{1}{|V|} \sum_{v \in V}
@@ -37,10 +71,12 @@ def mowst_star_loss(weak: Tensor, strong: Tensor, confidence: Tensor, y: Tensor,
     <https://arxiv.org/abs/2311.05185>`_ paper. The inequality is Jensen's: :math:`\ell` is convex in either mixture.
 
     Args:
-        weak (Tensor): weak logits of shape :math:`(N, C)`.
-        strong (Tensor): strong logits of shape :math:`(N, C)`.
-        confidence (Tensor): confidence :math:`C_v` of shape :math:`(N)`.
-        y (Tensor): labels of shape :math:`(N)`.
+        logits (list[Tensor]): logits of the experts, weak to strong.
+        confidences (list[Tensor]): confidences :math:`C_v` of all experts but the last.
+        y (Tensor): labels.
         mix (str): what is mixed, :obj:`"prob"` or :obj:`"logit"`. (default: :obj:`"prob"`)
+
+    Shapes:
+        - **logits:** :math:`(N, C)` each; **confidences:** :math:`(N)` each; **y:** :math:`(N)`
     """
-    return nll_loss(mixture_log_prob(weak, strong, confidence, mix), y)
+    return nll_loss(mixture_log_prob(logits, confidences, mix), y)

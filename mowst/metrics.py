@@ -1,6 +1,6 @@
 r"""Scores of a prediction, as scalars on its device, and the exact expected score of sampled routing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from sklearn.metrics import roc_auc_score
@@ -38,28 +38,27 @@ def f1(prob: Tensor, y: Tensor) -> Tensor:
 METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"accuracy": accuracy, "roc_auc": roc_auc, "f1": f1}
 
 
-def expected_score(metric: str, weak: Tensor, strong: Tensor, confidence: Tensor, y: Tensor) -> float | None:
-    r"""The expectation, over the draws, of the score of sampled routing: node :math:`v` is answered by the weak
-    expert with probability :math:`C_v` and by the strong expert otherwise. No draw is made.
+def expected_score(metric: str, probs: Sequence[Tensor], shares: Sequence[Tensor], y: Tensor) -> float | None:
+    r"""The expectation, over the draws, of the score of sampled routing: node :math:`v` is answered by expert
+    :math:`k` with probability :math:`s_{k,v}`; of two experts, :math:`s = (C, 1 - C)`. No draw is made.
 
     .. math::
-        \mathrm{accuracy:} \quad \frac{1}{n} \sum_v C_v \, \mathbb{1}\{\arg\max p_v = y_v\}
-        + (1 - C_v) \, \mathbb{1}\{\arg\max p'_v = y_v\}
+        \mathrm{accuracy:} \quad \frac{1}{n} \sum_v \sum_k s_{k,v} \, \mathbb{1}\{\arg\max p_{k,v} = y_v\}
 
-    ROC-AUC: the AUC of the stacked scores :math:`[p; p']` under the sample weights :math:`[C; 1 - C]`. This counts
-    a pair of nodes by the product of its weights, which is the expectation of the sampled AUC but for pairs of a
-    node with itself, and those hold one label and never count.
+    ROC-AUC: the AUC of the stacked scores :math:`[p_1; \dots; p_K]` under the sample weights :math:`[s_1; \dots;
+    s_K]`. This counts a pair of nodes by the product of its weights, which is the expectation of the sampled AUC but
+    for pairs of a node with itself, and those hold one label and never count.
 
     Returns :obj:`None` for a metric without such a form (F1).
 
     Shapes:
-        - **weak**, **strong:** class probabilities :math:`(n, C)`; **confidence**, **y:** :math:`(n)`
+        - **probs:** class probabilities :math:`(n, C)` of each expert; **shares:** :math:`(n)` each; **y:** :math:`(n)`
     """
     if metric == "accuracy":
-        correct = [(prob.argmax(dim=-1) == y).to(confidence.dtype) for prob in (weak, strong)]
-        return float((confidence * correct[0] + (1 - confidence) * correct[1]).mean())
+        right = [share * (prob.argmax(dim=-1) == y) for prob, share in zip(probs, shares, strict=True)]
+        return float(torch.stack(right).sum(dim=0).mean())
     if metric == "roc_auc":
-        score = torch.cat([weak[:, 1], strong[:, 1]]).numpy(force=True)
-        weight = torch.cat([confidence, 1 - confidence]).numpy(force=True)
-        return float(roc_auc_score(y.repeat(2).numpy(force=True), score, sample_weight=weight))
+        score = torch.cat([prob[:, 1] for prob in probs]).numpy(force=True)
+        weight = torch.cat(list(shares)).numpy(force=True)
+        return float(roc_auc_score(y.repeat(len(probs)).numpy(force=True), score, sample_weight=weight))
     return None

@@ -1,6 +1,6 @@
 r"""A node classification task: one graph, its splits, its metric."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -119,23 +119,23 @@ class GraphTask:
         r"""The same as a scalar on the device of the probabilities, without waiting for it or looking for NaN."""
         return METRICS[self.metric](self._on(prob, split), self.labels(split))
 
-    def expected(self, weak_prob: Tensor, strong_prob: Tensor, confidence: Tensor, split: str = "val") -> float | None:
+    def expected(self, probs: Sequence[Tensor], shares: Sequence[Tensor], split: str = "val") -> float | None:
         r"""The exact expectation of the metric under sampled routing, see :func:`mowst.metrics.expected_score`;
         :obj:`None` for a metric without one.
 
         Args:
-            weak_prob (Tensor): The weak expert's class probabilities.
-            strong_prob (Tensor): The strong expert's class probabilities.
-            confidence (Tensor): The probability of the weak answer.
+            probs (list[Tensor]): The class probabilities of each expert.
+            shares (list[Tensor]): The probability that an expert answers, for each.
             split (str, optional): The nodes to score. (default: :obj:`"val"`)
 
         Shapes:
-            - **weak_prob**, **strong_prob:** :math:`(N, C)`, **confidence:** :math:`(N)`
+            - **probs:** :math:`(N, C)` each, **shares:** :math:`(N)` each
         """
-        if confidence.shape != (self.num_nodes,):
-            raise ValueError(f"confidence must be of shape ({self.num_nodes},), got {tuple(confidence.shape)}")
-        weak, strong = self._on(weak_prob, split), self._on(strong_prob, split)
-        return expected_score(self.metric, weak, strong, confidence[self.index(split)], self.labels(split))
+        if wrong := [tuple(share.shape) for share in shares if share.shape != (self.num_nodes,)]:
+            raise ValueError(f"shares must be of shape ({self.num_nodes},), got {wrong[0]}")
+        index = self.index(split)
+        probs = [self._on(prob, split) for prob in probs]
+        return expected_score(self.metric, probs, [share[index] for share in shares], self.labels(split))
 
     def nll(self, prob: Tensor, split: str = "val") -> Tensor:
         r"""The mean negative log-likelihood :math:`-\frac{1}{n} \sum_v \log p_{v, y_v}` of a split, finite also where

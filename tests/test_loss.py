@@ -11,24 +11,31 @@ MIX = pytest.mark.parametrize("mix", ["prob", "logit"])
 @pytest.fixture
 def batch():
     weak, strong = 3 * torch.randn(2, 200, 5, dtype=torch.double)
-    return weak, strong, torch.rand(200, dtype=torch.double), torch.randint(5, (200,))
+    return [weak, strong], [torch.rand(200, dtype=torch.double)], torch.randint(5, (200,))
+
+
+def evaluate(loss, logits, confidences, y):
+    if loss == "mowst":
+        return mowst_loss(logits, confidences, y)
+    return mowst_star_loss(logits, confidences, y, mix=loss)
 
 
 @MIX
 def test_star_is_never_above_the_expected_loss(batch, mix):
     assert mowst_star_loss(*batch, mix=mix) <= mowst_loss(*batch)
-    one_by_one = [[part[i : i + 1] for part in batch] for i in range(200)]
+    logits, confidences, y = batch
+    one_by_one = [([z[i : i + 1] for z in logits], [confidences[0][i : i + 1]], y[i : i + 1]) for i in range(200)]
     assert all(mowst_star_loss(*node, mix=mix) <= mowst_loss(*node) + 1e-12 for node in one_by_one)
 
 
 def test_mowst_loss_is_its_formula(batch):
-    weak, strong, confidence, y = batch
+    (weak, strong), (confidence,), y = batch
     own = [-logits.log_softmax(dim=-1)[torch.arange(200), y] for logits in (weak, strong)]
     torch.testing.assert_close(mowst_loss(*batch), (confidence * own[0] + (1 - confidence) * own[1]).mean())
 
 
 def test_star_loss_is_its_formula(batch):
-    weak, strong, confidence, y = batch
+    (weak, strong), (confidence,), y = batch
     c, rows = confidence.unsqueeze(-1), torch.arange(200)
     prob = c * weak.softmax(dim=-1) + (1 - c) * strong.softmax(dim=-1)
     torch.testing.assert_close(mowst_star_loss(*batch, mix="prob"), -prob[rows, y].log().mean())
@@ -38,15 +45,14 @@ def test_star_loss_is_its_formula(batch):
 @pytest.mark.parametrize("loss", ["mowst", "prob", "logit"])
 @pytest.mark.parametrize(("share", "owner"), [(1.0, 0), (0.0, 1)])
 def test_at_full_or_no_confidence_one_expert_is_left_in_value_and_gradient(batch, loss, share, owner):
-    experts = [batch[0].clone().requires_grad_(), batch[1].clone().requires_grad_()]
-    y, confidence = batch[3], torch.full((200,), share, dtype=torch.double, requires_grad=True)
-    value = (
-        mowst_loss(*experts, confidence, y) if loss == "mowst" else mowst_star_loss(*experts, confidence, y, mix=loss)
-    )
+    logits, _, y = batch
+    experts = [z.clone().requires_grad_() for z in logits]
+    confidence = torch.full((200,), share, dtype=torch.double, requires_grad=True)
+    value = evaluate(loss, experts, [confidence], y)
     value.backward()
-    alone = batch[owner].clone().requires_grad_()
+    alone = logits[owner].clone().requires_grad_()
     cross_entropy(alone, y).backward()
-    torch.testing.assert_close(value.detach(), cross_entropy(batch[owner], y))
+    torch.testing.assert_close(value.detach(), cross_entropy(logits[owner], y))
     torch.testing.assert_close(experts[owner].grad, alone.grad)
     assert (experts[1 - owner].grad == 0).all()
     assert confidence.grad.isfinite().all()
@@ -57,26 +63,23 @@ def test_at_full_or_no_confidence_one_expert_is_left_in_value_and_gradient(batch
 def test_finite_where_both_experts_are_confidently_wrong(loss, share):
     logits = torch.tensor([[1e4, -1e4], [-1e4, 1e4]], requires_grad=True)
     y, confidence = torch.tensor([1, 0]), torch.full((2,), share, requires_grad=True)
-    inputs = (logits, logits.flip(0).flip(1), confidence, y)
-    value = mowst_loss(*inputs) if loss == "mowst" else mowst_star_loss(*inputs, mix=loss)
+    value = evaluate(loss, [logits, logits.flip(0).flip(1)], [confidence], y)
     value.backward()
     assert value.isfinite() and logits.grad.isfinite().all() and confidence.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("loss", ["mowst", "prob", "logit"])
 def test_gradcheck(batch, loss):
-    inputs = [part[:4].detach().requires_grad_() for part in batch[:3]]
-    y = batch[3][:4]
-    assert torch.autograd.gradcheck(
-        lambda *parts: mowst_loss(*parts, y) if loss == "mowst" else mowst_star_loss(*parts, y, mix=loss), inputs
-    )
+    (weak, strong), (confidence,), y = batch
+    inputs = [part[:4].detach().requires_grad_() for part in (weak, strong, confidence)]
+    assert torch.autograd.gradcheck(lambda w, s, c: evaluate(loss, [w, s], [c], y[:4]), inputs)
 
 
 @MIX
 def test_mixture_is_a_distribution_between_its_experts(batch, mix):
-    weak, strong, confidence, _ = batch
-    prob = mixture_prob(weak, strong, confidence, mix)
-    torch.testing.assert_close(mixture_log_prob(weak, strong, confidence, mix).exp(), prob)
+    (weak, strong), (confidence,), _ = batch
+    prob = mixture_prob([weak, strong], [confidence], mix)
+    torch.testing.assert_close(mixture_log_prob([weak, strong], [confidence], mix).exp(), prob)
     torch.testing.assert_close(prob.sum(dim=-1), torch.ones(200, dtype=torch.double))
     if mix == "prob":
         low, high = torch.stack([weak.softmax(dim=-1), strong.softmax(dim=-1)]).aminmax(dim=0)

@@ -26,19 +26,22 @@ def test_expected_score_is_the_mean_over_many_draws(nodes, metric):
     draws = torch.rand(4000, 40, generator=torch.Generator().manual_seed(1)) < confidence
     scores = torch.tensor([METRICS[metric](torch.where(draw.unsqueeze(-1), weak, strong), y) for draw in draws])
     error = float(scores.std() / len(scores) ** 0.5)
-    assert abs(expected_score(metric, weak, strong, confidence, y) - float(scores.mean())) < 4 * error
+    assert (
+        abs(expected_score(metric, [weak, strong], [confidence, 1 - confidence], y) - float(scores.mean())) < 4 * error
+    )
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
 @pytest.mark.parametrize(("share", "owner"), [(1.0, 0), (0.0, 1)])
 def test_expected_score_at_the_limits_is_one_expert_score(nodes, metric, share, owner):
     weak, strong, _, y = nodes
-    expected = expected_score(metric, weak, strong, torch.full((40,), share), y)
+    expected = expected_score(metric, [weak, strong], [torch.full((40,), share), torch.full((40,), 1 - share)], y)
     assert expected == pytest.approx(float(METRICS[metric](nodes[owner], y)))
 
 
 def test_expected_f1_has_no_closed_form(nodes):
-    assert expected_score("f1", *nodes) is None
+    weak, strong, confidence, y = nodes
+    assert expected_score("f1", [weak, strong], [confidence, 1 - confidence], y) is None
 
 
 def test_roc_auc_counts_ties_half():

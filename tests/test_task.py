@@ -54,12 +54,16 @@ def test_evaluate_is_the_metric_on_the_split(metric):
 @pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
 def test_expected_score_of_certain_routing_is_the_expert_score(metric):
     made, weak, strong = task(metric=metric), probabilities(), probabilities().flip(0)
-    assert made.expected(weak, strong, torch.ones(N), "test") == pytest.approx(made.evaluate(weak, "test"))
-    assert made.expected(weak, strong, torch.zeros(N), "test") == pytest.approx(made.evaluate(strong, "test"))
+    assert made.expected([weak, strong], [torch.ones(N), torch.zeros(N)], "test") == pytest.approx(
+        made.evaluate(weak, "test")
+    )
+    assert made.expected([weak, strong], [torch.zeros(N), torch.ones(N)], "test") == pytest.approx(
+        made.evaluate(strong, "test")
+    )
 
 
 def test_expected_score_of_f1_is_undefined():
-    assert task(metric="f1").expected(probabilities(), probabilities(), torch.ones(N), "val") is None
+    assert task(metric="f1").expected([probabilities()] * 2, [torch.ones(N), torch.zeros(N)], "val") is None
 
 
 def test_nll_is_cross_entropy_of_the_logits():
@@ -83,8 +87,8 @@ def test_predictions_are_checked():
         task().evaluate(probabilities() * torch.nan)
     with pytest.raises(ValueError, match="no split 'valid'; known: train, val, test"):
         task().evaluate(probabilities(), "valid")
-    with pytest.raises(ValueError, match=r"confidence must be of shape \(12,\), got \(12, 1\)"):
-        task().expected(probabilities(), probabilities(), torch.ones(N, 1))
+    with pytest.raises(ValueError, match=r"shares must be of shape \(12,\), got \(12, 1\)"):
+        task().expected([probabilities()] * 2, [torch.ones(N, 1)] * 2)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

@@ -29,7 +29,7 @@ def cluster_losses(confidence, counts, strong_loss):
     losses = []
     for p in points:
         weak = p.log().expand(len(y), 3)
-        losses.append(mowst_loss(weak, strong, confidence(weak), y))
+        losses.append(mowst_loss([weak, strong], [confidence(weak)], y))
     return points, torch.stack(losses).detach()
 
 
@@ -65,5 +65,5 @@ def test_denoising_a_node_weighs_one_minus_its_confidence_in_the_strong_turn():
     confidence, y = torch.rand(12, dtype=torch.double), torch.randint(4, (12,))
     strong.requires_grad_()
     (plain,) = torch.autograd.grad(cross_entropy(strong, y), strong)
-    (mixed,) = torch.autograd.grad(mowst_loss(weak, strong, confidence, y), strong)
+    (mixed,) = torch.autograd.grad(mowst_loss([weak, strong], [confidence], y), strong)
     torch.testing.assert_close(mixed, (1 - confidence).unsqueeze(-1) * plain)

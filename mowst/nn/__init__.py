@@ -1,6 +1,16 @@
 r"""The model: experts, confidence, and their mixture."""
 
-from mowst.nn.confidence import CONFIDENCES, LearnedConfidence, MonotoneConfidence, PowerConfidence, StepConfidence
+from mowst.nn.cascade import Cascade, CascadeOutput
+from mowst.nn.confidence import (
+    CONFIDENCES,
+    FeatureConfidence,
+    HypernetworkConfidence,
+    LearnedConfidence,
+    LogitConfidence,
+    MonotoneConfidence,
+    PowerConfidence,
+    StepConfidence,
+)
 from mowst.nn.dispersion import entropy_dispersion, variance_dispersion
 from mowst.nn.experts import EXPERTS, GCN, GIN, MLP, GraphSAGE, build_expert
 from mowst.nn.mixture import mixture_log_prob
@@ -12,8 +22,13 @@ __all__ = [
     "GCN",
     "GIN",
     "MLP",
+    "Cascade",
+    "CascadeOutput",
+    "FeatureConfidence",
     "GraphSAGE",
+    "HypernetworkConfidence",
     "LearnedConfidence",
+    "LogitConfidence",
     "MonotoneConfidence",
     "Mowst",
     "MowstOutput",

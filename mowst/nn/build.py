@@ -1,11 +1,12 @@
 r"""A model from names and numbers, as command lines and YAML files give them."""
 
 from dataclasses import dataclass, field
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any, Literal
 
 import torch
 
+from mowst.nn.cascade import Cascade
 from mowst.nn.confidence import CONFIDENCES
 from mowst.nn.experts import build_expert
 from mowst.nn.mowst import Mowst
@@ -17,12 +18,15 @@ class ModelConfig:
 
     Args:
         weak: weak expert: a name, or the import path of a module class.
-        strong: strong expert: a name such as gcn, sage, gin, gat, or the import path of a module class.
-        confidence: confidence: power, step, monotone, learned, or the import path of a module class.
-        hidden_channels: width of both experts and of a learned confidence.
-        num_layers: depth of both experts and of a learned confidence.
-        dropout: dropout probability in both experts and in a learned confidence.
-        gate_features: let a learned confidence read the node features beside the dispersion.
+        strong: strong expert: a name such as gcn, sage, tuned-gcn, or the import path of a module class.
+        middle: names of experts between the two, weak to strong, each with a confidence of its own: a cascade.
+        confidence: confidence: power, step, monotone, learned, hypernetwork, the ablations logits and features, or the
+            import path of a module class.
+        hidden_channels: width of the experts and of a learned confidence.
+        num_layers: depth of the experts and of a learned confidence.
+        dropout: dropout probability in the experts and in a learned confidence.
+        gate_features: let a learned confidence read the node features beside the dispersion; hypernetwork and features
+            always read them.
         mix: what is mixed: the experts' probabilities ("prob") or logits ("logit").
         detach_dispersion: cut the gradient that reaches the weak expert through the confidence.
         weak_args: further constructor arguments of the weak expert, which come before the sizes above.
@@ -32,6 +36,7 @@ class ModelConfig:
 
     weak: str = "mlp"
     strong: str = "gcn"
+    middle: tuple[str, ...] = ()
     confidence: str = "learned"
     hidden_channels: int = 64
     num_layers: int = 2
@@ -44,13 +49,15 @@ class ModelConfig:
     gate_args: dict[str, Any] = field(default_factory=dict)
 
 
-def build_model(config: ModelConfig, *, in_channels: int, out_channels: int) -> Mowst:
-    r"""Builds a freshly initialised model.
+def build_model(config: ModelConfig, *, in_channels: int, out_channels: int, num_nodes: int | None = None) -> Cascade:
+    r"""Builds a freshly initialised model: a :class:`~mowst.nn.mowst.Mowst`, or, with experts in between, a
+    :class:`~mowst.nn.cascade.Cascade` of the experts :obj:`"weak"`, :obj:`"middle1"`, ..., :obj:`"strong"`.
 
     Args:
         config (ModelConfig): the parts.
         in_channels (int): number of node features.
         out_channels (int): number of classes.
+        num_nodes (int, optional): number of nodes, for experts with weights per node. (default: :obj:`None`)
 
     Raises:
         ValueError: if a name is unknown (the known ones are listed) or a part refuses its arguments.
@@ -60,33 +67,52 @@ def build_model(config: ModelConfig, *, in_channels: int, out_channels: int) -> 
         "num_layers": config.num_layers,
         "dropout": config.dropout,
     }
-    return Mowst(
-        weak=build_expert(config.weak, in_channels=in_channels, out_channels=out_channels, **sizes | config.weak_args),
-        strong=build_expert(
-            config.strong, in_channels=in_channels, out_channels=out_channels, **sizes | config.strong_args
-        ),
-        confidence=build_confidence(
-            config.confidence, in_channels=in_channels if config.gate_features else None, **sizes | config.gate_args
-        ),
-        mix=config.mix,
-        detach_dispersion=config.detach_dispersion,
-    )
+    shape = {"in_channels": in_channels, "out_channels": out_channels, "num_nodes": num_nodes}
+    experts = {"weak": build_expert(config.weak, **shape | sizes | config.weak_args)}
+    for number, name in enumerate(config.middle, start=1):
+        experts[f"middle{number}"] = build_expert(name, **shape | sizes)
+    experts["strong"] = build_expert(config.strong, **shape | sizes | config.strong_args)
+    gates = [
+        build_confidence(
+            config.confidence,
+            in_channels=in_channels,
+            num_classes=out_channels,
+            gate_features=config.gate_features,
+            **sizes | config.gate_args,
+        )
+        for _ in range(len(experts) - 1)
+    ]
+    if config.middle:
+        return Cascade(experts, gates, config.mix, config.detach_dispersion)
+    return Mowst(experts["weak"], experts["strong"], gates[0], config.mix, config.detach_dispersion)
 
 
-def build_confidence(name: str, *, in_channels: int | None = None, **kwargs: Any) -> torch.nn.Module:
-    r"""Builds a confidence by name or import path, with those of the arguments that its constructor takes.
+def build_confidence(
+    name: str, *, in_channels: int, num_classes: int, gate_features: bool = False, **sizes: Any
+) -> torch.nn.Module:
+    r"""Builds a confidence by name or import path, with those of the sizes that its constructor takes.
 
     Args:
         name (str): the name.
-        in_channels (int, optional): number of node features that it shall read. (default: :obj:`None`)
-        **kwargs (optional): sizes.
+        in_channels (int): number of node features, for a confidence that always reads them.
+        num_classes (int): number of classes.
+        gate_features (bool, optional): if set to :obj:`True`, a confidence that may read the node features does so.
+            (default: :obj:`False`)
+        **sizes (optional): :obj:`hidden_channels`, :obj:`num_layers`, :obj:`dropout`, passed on where the constructor
+            takes them, and any others, which it must take.
 
     Raises:
-        ValueError: if the name is unknown, or features are given to a confidence that cannot read them.
+        ValueError: if the name is unknown, features are asked of a confidence that cannot read them, or its constructor
+            does not take an argument.
     """
     taken = signature(CONFIDENCES.find(name)).parameters
-    if in_channels is not None:
-        if "in_channels" not in taken:
-            raise ValueError(f"the confidence '{name}' reads no node features; 'learned' can")
-        kwargs["in_channels"] = in_channels
-    return CONFIDENCES.build(name, **{key: value for key, value in kwargs.items() if key in taken})
+    if gate_features and "in_channels" not in taken:
+        raise ValueError(
+            f"the confidence '{name}' reads no node features; 'learned' can, 'hypernetwork' and 'features' always do"
+        )
+    if unknown := sizes.keys() - taken.keys() - {"hidden_channels", "num_layers", "dropout"}:
+        raise ValueError(f"the confidence '{name}' takes no {', '.join(sorted(unknown))}, only {', '.join(taken)}")
+    given = sizes | {"num_classes": num_classes}
+    if gate_features or ("in_channels" in taken and taken["in_channels"].default is Parameter.empty):
+        given["in_channels"] = in_channels
+    return CONFIDENCES.build(name, **{key: value for key, value in given.items() if key in taken})

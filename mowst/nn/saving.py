@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from mowst.io import atomic_write
 from mowst.nn.spec import rebuild, spec_of
 
-FORMAT = "mowst-1"
+FORMAT = "mowst-2"
 
 
 def write_model(path: str | PathLike[str], state: Mapping[str, Any], spec: Mapping[str, Any]) -> None:

@@ -1,12 +1,16 @@
 r"""The order of things: pretraining, then rounds of weak and strong turns, or joint training."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 
-from mowst.loss import mowst_loss, mowst_star_loss
-from mowst.nn.mowst import PARTS, Mowst
+import torch
+from torch import Tensor
+
+from mowst.loss import mowst_star_loss, reached_loss
+from mowst.nn.cascade import Cascade, evaluating
 from mowst.task import GraphTask
-from mowst.train.config import TrainConfig
+from mowst.train.config import MIXTURES, TrainConfig
+from mowst.train.crossfit import cross_fit, temperature
 from mowst.train.scores import score_expert
 from mowst.train.state import Snapshot, training_only
 from mowst.train.turn import WORST, Loss, Objective, Score, Turn, score_of, validate
@@ -17,19 +21,19 @@ Records = Generator[dict, None, Score]
 class Training:
     r"""A training run of one method, as a stream of epoch records.
 
-    Candidates for the final state are each pretrained expert alone (routes :obj:`"weak"` and :obj:`"strong"`), the
-    start state (pretrained experts under the untrained gate) and the state that turns or joint training reach; the
-    one with the best validation score is left in the model. So the selected model is never worse on the validation
-    nodes than its own pretrained experts.
+    Candidates for the final state are each pretrained expert alone (as a route), the start state (pretrained experts
+    under the untrained gate, or the gate that was fitted out of fold) and the state that turns or joint training
+    reach; the one with the best validation score is left in the model. So the selected model is never worse on the
+    validation nodes than its own pretrained experts.
 
     Args:
-        model (Mowst): the model.
+        model (Cascade): the model.
         task (GraphTask): the task.
-        method (str): :obj:`"mowst"`, :obj:`"mowst-star"`, :obj:`"weak"` or :obj:`"strong"`.
+        method (str): :obj:`"mowst"`, :obj:`"mowst-star"`, or the name of an expert.
         config (TrainConfig): the settings.
     """
 
-    def __init__(self, model: Mowst, task: GraphTask, method: str, config: TrainConfig) -> None:
+    def __init__(self, model: Cascade, task: GraphTask, method: str, config: TrainConfig) -> None:
         self.model = model
         self.task = task
         self.method = method
@@ -40,28 +44,60 @@ class Training:
 
     def __iter__(self) -> Generator[dict, None, None]:
         try:
-            if self.method in ("weak", "strong"):
+            if self.method not in MIXTURES:
                 yield from self._alone(self.method)
-                return
-            for expert in {"none": (), "both": ("weak", "strong")}.get(self.config.pretrain, (self.config.pretrain,)):
-                yield from self._alone(expert)
-            self.model.route = "mixture"
-            start = self._score()
-            self._offer(start)
-            if self.method == "mowst-star" and not self.config.in_turns:
-                self._offer((yield from self._turn("joint", PARTS).run(self.task, bar=start)))
             else:
-                yield from self._rounds(start)
+                yield from self._mixture()
         finally:
             self._selected.restore()
+
+    def _mixture(self) -> Generator[dict, None, None]:
+        unseen, gate_turn = None, None
+        if self.config.gate_folds is not None:
+            gate_turn = self._turn("gate", self.model.gate_names)
+            unseen = yield from cross_fit(self.model, self.task, self.config.gate_folds, self.config)
+        for expert in self._pretrained():
+            yield from self._alone(expert)
+            if self.config.calibrate and expert != self.model.expert_names[-1]:
+                self._calibrate(expert, unseen)
+        self.model.route = "mixture"
+        best = self._score()
+        self._offer(best)
+        if gate_turn is not None:
+            self._offer(best := (yield from gate_turn.run(self.task, bar=best, logits=unseen)))
+        if self.method == "mowst-star" and not self.config.in_turns:
+            self._offer((yield from self._turn("joint", self._learning(self.model.parts)).run(self.task, bar=best)))
+        else:
+            yield from self._rounds(best)
+
+    def _pretrained(self) -> Sequence[str]:
+        names = self.model.expert_names
+        return {"none": (), "weak": names[:1], "strong": names[1:], "both": names}[self.config.pretrain]
 
     def _alone(self, expert: str) -> Generator[dict, None, None]:
         self.model.route = expert
         self._offer((yield from self._turn(f"{expert} alone", (expert,)).run(self.task)))
         self.alone[expert] = score_expert(self.model, self.task, expert)
 
+    @torch.no_grad()
+    def _calibrate(self, expert: str, unseen: list[Tensor] | None) -> None:
+        data, k = self.task.data, self.model.expert_names.index(expert)
+        if unseen is None:
+            with evaluating(self.model):
+                logits = self.model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=self.task.index("val"))
+            found = temperature(logits, self.task.labels("val"))
+        else:
+            found = temperature(unseen[k], self.task.labels("train"))
+            unseen[k] /= found
+        self.model.temperatures[k] *= found
+        self._offer(self._score())
+
     def _rounds(self, best: Score) -> Generator[dict, None, None]:
-        turns = [self._turn("weak", ("weak", "confidence")), self._turn("strong", ("strong",))]
+        names, gates = self.model.expert_names, [(gate,) for gate in self.model.gate_names]
+        turns = [
+            self._turn(name, self._learning((name, *gate)), expert=k)
+            for k, (name, gate) in enumerate(zip(names, [*gates, ()], strict=True))
+        ]
         best_round = 0
         for round in range(1, self.config.rounds + 1):
             before = best
@@ -73,11 +109,19 @@ class Training:
             elif self.config.round_patience is not None and round - best_round >= self.config.round_patience:
                 break
 
-    def _turn(self, name: str, trained: tuple[str, ...]) -> Turn:
-        return Turn(name, self.model, trained, self._loss(), self.config)
+    def _learning(self, parts: Sequence[str]) -> tuple[str, ...]:
+        # A gate that was fitted to predictions on unseen nodes shall not learn from others.
+        fitted = self.model.gate_names if self.config.gate_folds is not None else ()
+        return tuple(name for name in parts if name not in fitted)
 
-    def _loss(self) -> Loss:
-        return mowst_loss if self.method == "mowst" else partial(mowst_star_loss, mix=self.model.mix)
+    def _turn(self, name: str, trained: Sequence[str], expert: int = 0) -> Turn:
+        return Turn(name, self.model, trained, self._loss(expert), self.config)
+
+    def _loss(self, expert: int = 0) -> Loss:
+        if self.method == "mowst-star":
+            return partial(mowst_star_loss, mix=self.model.mix)
+        config = self.config
+        return partial(reached_loss, expert=expert, normalize=config.normalize_weights, floor=config.weight_floor)
 
     def _score(self) -> Score:
         with training_only(self.model, ()):

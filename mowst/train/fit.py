@@ -9,18 +9,17 @@ from typing import Any
 
 import torch
 
-from mowst.nn.contract import call_expert
-from mowst.nn.mowst import PARTS, Mowst, evaluating
+from mowst.nn.cascade import Cascade, evaluating
 from mowst.task import GraphTask
 from mowst.train.alternation import Training
 from mowst.train.callbacks import Callback
-from mowst.train.config import check_method, make_config
+from mowst.train.config import MIXTURES, check_method, make_config
 from mowst.train.run_folder import RunFolder
 from mowst.train.scores import FitResult, score_expert, score_model
 
 
 def fit(
-    model: Mowst,
+    model: Cascade,
     task: GraphTask,
     method: str = "mowst",
     *,
@@ -41,6 +40,8 @@ def fit(
         weak         the weak expert alone, on cross-entropy
         strong       the strong expert alone, on cross-entropy
 
+    A cascade of K experts has one turn for each in a round, with its confidence; the name of an expert trains it alone.
+
     with the losses :func:`~mowst.loss.mowst_loss` :math:`L` and :func:`~mowst.loss.mowst_star_loss`
     :math:`L^{\star}` of the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper.
     A turn keeps its best epoch, or, if it reached nothing better than what was there, leaves experts, gate and
@@ -51,10 +52,10 @@ def fit(
     model to repeat a run to the bit.
 
     Args:
-        model (Mowst): the model.
+        model (Mowst or Cascade): the model.
         task (GraphTask): the graph, splits and metric.
-        method (str, optional): :obj:`"mowst"`, :obj:`"mowst-star"`, :obj:`"weak"` or :obj:`"strong"`.
-            (default: :obj:`"mowst"`)
+        method (str, optional): :obj:`"mowst"`, :obj:`"mowst-star"`, or the name of an expert: :obj:`"weak"`,
+            :obj:`"strong"`. (default: :obj:`"mowst"`)
         device (str, optional): where to train; :obj:`None` takes the device that the model is on.
             (default: :obj:`None`)
         run_dir (str, optional): a folder to write settings, history, scores and model to. (default: :obj:`None`)
@@ -68,14 +69,14 @@ def fit(
         FloatingPointError: if the loss becomes infinite or NaN; the best state so far is then in the model.
     """
     config = make_config(**settings)
-    method = check_method(method, config)
+    method = check_method(method, config, model.expert_names)
     if isinstance(run_dir, str | PathLike):
         run_dir = RunFolder(run_dir, {"method": method, **asdict(config)})
     if device is None:
         device = next((p.device for p in model.parameters()), task.data.x.device)
     model.to(device)
     task = task if task.data.x.device == torch.device(device) else task.to(device)
-    _check_fit(model, task, PARTS if method.startswith("mowst") else (method,))
+    _check_fit(model, task, model.expert_names if method in MIXTURES else (method,))
     if run_dir:
         run_dir.start()
     if reset:
@@ -101,28 +102,36 @@ def fit(
     return result
 
 
-def _scores(model: Mowst, task: GraphTask, method: str) -> dict[str, Any]:
-    if method.startswith("mowst"):
+def _scores(model: Cascade, task: GraphTask, method: str) -> dict[str, Any]:
+    if method in MIXTURES:
         return score_model(model, task)
     scores = score_expert(model, task, method)
-    share = float(method == "weak")
     expected = scores["test"] if task.metric != "f1" else None
-    return {"route": method, **scores, "expected": expected, "weak_share": share, "scores": {method: scores}}
+    shares = {name: float(name == method) for name in model.expert_names}
+    share = shares[model.expert_names[0]]
+    return {
+        "route": method,
+        **scores,
+        "expected": expected,
+        "weak_share": share,
+        "shares": shares,
+        "scores": {method: scores},
+    }
 
 
 @torch.no_grad()
-def _check_fit(model: Mowst, task: GraphTask, parts: Sequence[str]) -> None:
+def _check_fit(model: Cascade, task: GraphTask, experts: Sequence[str]) -> None:
     # One forward before any optimiser exists: it also materialises lazy modules.
     data = task.data
     with evaluating(model):
-        for name in parts:
-            if name == "confidence":
+        for k, name in enumerate(model.expert_names):
+            if name not in experts:
                 continue
-            logits = call_expert(getattr(model, name), data.x, data.edge_index, data.edge_weight)
+            logits = model.logits(k, data.x, data.edge_index, data.edge_weight)
             if logits.size(1) != task.num_classes:
                 raise ValueError(
                     f"the {name} expert returns {logits.size(1)} classes, the task '{task.name}' has "
                     f"{task.num_classes}: build it with out_channels={task.num_classes}"
                 )
-            if name == "weak" and "confidence" in parts:
-                model.gate(logits, data.x)
+            if len(experts) > 1 and k < len(model.gate_names):
+                model.gate(k, logits, data.x)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mowst.io import read_yaml, write_json, write_yaml
-from mowst.nn.mowst import Mowst
+from mowst.nn.cascade import Cascade
 from mowst.train.scores import FitResult
 
 
@@ -75,7 +75,7 @@ class RunFolder:
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def finish(self, model: Mowst, result: FitResult) -> None:
+    def finish(self, model: Cascade, result: FitResult) -> None:
         r"""Writes the model and the scores."""
         model.save(self.model_path)
         scores = asdict(result)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mowst.nn.contract import call_expert
-from mowst.nn.mowst import Mowst, evaluating
+from mowst.nn.cascade import Cascade, evaluating
+from mowst.nn.mixture import shares
 from mowst.task import SPLITS, GraphTask
 
 
@@ -17,12 +17,13 @@ class FitResult:
 
     Args:
         method: the method.
-        route: who answers in the selected model, see :attr:`mowst.Mowst.route`.
+        route: who answers in the selected model, see :attr:`mowst.nn.cascade.Cascade.route`.
         train, val, test: the score of what :meth:`~mowst.Mowst.predict` answers.
         expected: the exact expected test score of sampled routing; None where the metric has no such form.
         weak_share: the share of the test nodes' answers that is the weak expert's (the mean confidence).
-        scores: for "weak", "strong" and "mixture", the score of that part of the selected model on every split; the
-            mixture is the gate's, whatever the route.
+        shares: the same for every expert, by name.
+        scores: for "weak", "strong" and "mixture" (in a cascade: every expert's name), the score of that part of the
+            selected model on every split; the mixture is the gates', whatever the route.
         alone: the same for each expert that was trained by itself, as it was then.
         history: one record per evaluated epoch.
         seconds: the duration of training.
@@ -35,6 +36,7 @@ class FitResult:
     test: float
     expected: float | None
     weak_share: float
+    shares: dict[str, float]
     scores: dict[str, dict[str, float]]
     alone: dict[str, dict[str, float]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
@@ -42,35 +44,35 @@ class FitResult:
 
 
 @torch.no_grad()
-def score_model(model: Mowst, task: GraphTask) -> dict[str, Any]:
+def score_model(model: Cascade, task: GraphTask) -> dict[str, Any]:
     r"""The score fields of :class:`FitResult`, from one forward in evaluation mode."""
     data = task.data
     with evaluating(model):
-        weak = call_expert(model.weak, data.x, data.edge_index, data.edge_weight)
-        strong = call_expert(model.strong, data.x, data.edge_index, data.edge_weight)
-        confidence = model.gate(weak, data.x)
-    share = model.routed(confidence)
-    weak_prob, strong_prob = weak.softmax(dim=-1), strong.softmax(dim=-1)
-    test = task.index("test")
+        logits = [model.logits(k, data.x, data.edge_index, data.edge_weight) for k, _ in enumerate(model.expert_names)]
+        gates = [model.gate(k, logits[k], data.x) for k, _ in enumerate(model.gate_names)]
+    confidences = model.routed(gates)
+    parts = dict(zip(model.expert_names, shares(confidences), strict=True))
+    probs = {name: z.softmax(dim=-1) for name, z in zip(model.expert_names, logits, strict=True)}
+    mean_shares = {name: float(share[task.index("test")].mean()) for name, share in parts.items()}
     return {
         "route": model.route,
-        **evaluate_splits(model.mixture(weak, strong, share), task),
-        "expected": task.expected(weak_prob, strong_prob, share, "test"),
-        "weak_share": float(share[test].mean()),
+        **evaluate_splits(model.mixture(logits, confidences), task),
+        "expected": task.expected(list(probs.values()), list(parts.values()), "test"),
+        "weak_share": mean_shares[model.expert_names[0]],
+        "shares": mean_shares,
         "scores": {
-            "weak": evaluate_splits(weak_prob, task),
-            "strong": evaluate_splits(strong_prob, task),
-            "mixture": evaluate_splits(model.mixture(weak, strong, confidence), task),
+            **{name: evaluate_splits(prob, task) for name, prob in probs.items()},
+            "mixture": evaluate_splits(model.mixture(logits, gates), task),
         },
     }
 
 
 @torch.no_grad()
-def score_expert(model: Mowst, task: GraphTask, expert: str) -> dict[str, float]:
-    r"""The score of one expert of the model, :obj:`"weak"` or :obj:`"strong"`, on every split."""
-    data = task.data
+def score_expert(model: Cascade, task: GraphTask, expert: str) -> dict[str, float]:
+    r"""The score of one expert of the model, by name, on every split."""
+    data, k = task.data, model.expert_names.index(expert)
     with evaluating(model):
-        logits = call_expert(getattr(model, expert), data.x, data.edge_index, data.edge_weight)
+        logits = model.logits(k, data.x, data.edge_index, data.edge_weight)
     return evaluate_splits(logits.softmax(dim=-1), task)
 
 

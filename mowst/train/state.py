@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from mowst.nn.mowst import PARTS, Mowst, evaluating
+from mowst.nn.cascade import Cascade, evaluating
 
 
 class Snapshot:
@@ -29,12 +29,14 @@ class Snapshot:
 
 
 @contextmanager
-def training_only(model: Mowst, trained: Sequence[str]) -> Iterator[None]:
+def training_only(model: Cascade, trained: Sequence[str]) -> Iterator[None]:
     r"""A context in which only the named parts of a model can change: the others are in evaluation mode (so neither
     dropout noise nor batch statistics come from them) and collect no gradients. Modes and gradient flags are put
     back at its end.
     """
-    frozen = [p for name in PARTS if name not in trained for p in getattr(model, name).parameters() if not is_lazy(p)]
+    frozen = [
+        p for name in model.parts if name not in trained for p in getattr(model, name).parameters() if not is_lazy(p)
+    ]
     flags = [p.requires_grad for p in frozen]
     with evaluating(model):
         try:
@@ -46,7 +48,7 @@ def training_only(model: Mowst, trained: Sequence[str]) -> Iterator[None]:
                 parameter.requires_grad_(flag)
 
 
-def parameters_of(model: Mowst, trained: Sequence[str]) -> list[torch.nn.Parameter]:
+def parameters_of(model: Cascade, trained: Sequence[str]) -> list[torch.nn.Parameter]:
     r"""The learnable parameters of the named parts.
 
     Raises:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mowst.nn.contract import call_expert, takes_edges
-from mowst.nn.mowst import Mowst
+from mowst.nn.cascade import Cascade
+from mowst.nn.contract import takes_edges
 from mowst.task import GraphTask
 from mowst.train.config import TrainConfig
 from mowst.train.state import Snapshot, parameters_of, training_only
 
-Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+Loss = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
 Score = tuple[float, float]
 WORST: Score = (-math.inf, -math.inf)
 
@@ -31,17 +31,26 @@ class Objective:
     r"""What a turn minimises on the training nodes, and what the model meanwhile answers on the validation nodes.
 
     A part that is not trained is a constant of the turn: its logits (or confidences) are computed once, in
-    evaluation mode. An expert that reads no edges, and the confidence, run on the nodes of the split alone. Under the
-    route :obj:`"weak"` or :obj:`"strong"` the loss is that expert's plain cross-entropy, and nothing else is run.
+    evaluation mode. An expert that reads no edges, and the confidences, run on the nodes of the split alone. Under
+    the route of one expert the loss is that expert's plain cross-entropy, and nothing else is run.
 
     Args:
-        model (Mowst): the model.
+        model (Cascade): the model.
         task (GraphTask): the graph, labels and splits.
-        trained (list): the parts that learn, of :obj:`"weak"`, :obj:`"strong"` and :obj:`"confidence"`.
-        loss (callable): :obj:`loss(weak, strong, confidence, y)` of the training nodes' logits.
+        trained (list): the names of the parts that learn.
+        loss (callable): :obj:`loss(logits, confidences, y)` of the training nodes, weak to strong.
+        logits (list[Tensor], optional): what the experts, none of which learns, shall answer on the training nodes in
+            place of their own answer. (default: :obj:`None`)
     """
 
-    def __init__(self, model: Mowst, task: GraphTask, trained: Sequence[str], loss: Loss) -> None:
+    def __init__(
+        self,
+        model: Cascade,
+        task: GraphTask,
+        trained: Sequence[str],
+        loss: Loss,
+        logits: Sequence[Tensor] | None = None,
+    ) -> None:
         self.model = model
         self.task = task
         self.trained = tuple(trained)
@@ -49,7 +58,7 @@ class Objective:
         self._constants: dict[str, dict[str, Tensor]] = {"train": {}, "val": {}}
         if model.route == "mixture":
             with torch.no_grad():
-                self._keep_constants()
+                self._keep_constants(logits)
 
     def loss(self) -> Tensor:
         r"""The training loss, from one forward in training mode of the parts that learn."""
@@ -57,7 +66,7 @@ class Objective:
             getattr(self.model, name).train()
         y = self.task.labels("train")
         if self.model.route != "mixture":
-            return cross_entropy(self._logits(self.model.route, "train"), y)
+            return cross_entropy(self._logits(self._routed, "train"), y)
         return self._loss(*self._outputs("train"), y)
 
     @torch.no_grad()
@@ -66,36 +75,43 @@ class Objective:
         for name in self.trained:
             getattr(self.model, name).eval()
         if self.model.route != "mixture":
-            prob = self._logits(self.model.route, "val").softmax(dim=-1)
-            return Answer(prob, self.model.routed(prob[:, 0]))
-        weak, strong, confidence = self._outputs("val")
-        return Answer(self.model.mixture(weak, strong, confidence), confidence)
+            prob = self._logits(self._routed, "val").softmax(dim=-1)
+            return Answer(prob, torch.full_like(prob[:, 0], float(self._routed == 0)))
+        logits, confidences = self._outputs("val")
+        return Answer(self.model.mixture(logits, confidences), confidences[0])
 
-    def _keep_constants(self) -> None:
-        data = self.task.data
-        constants = {
-            name: call_expert(getattr(self.model, name), data.x, data.edge_index, data.edge_weight)
-            for name in ("weak", "strong")
-            if name not in self.trained
-        }
-        if not {"weak", "confidence"} & set(self.trained):
-            constants["confidence"] = self.model.gate(constants["weak"], data.x)
+    @property
+    def _routed(self) -> int:
+        return self.model.expert_names.index(self.model.route)
+
+    def _keep_constants(self, train_logits: Sequence[Tensor] | None) -> None:
+        model, data, constants = self.model, self.task.data, {}
+        for k, name in enumerate(model.expert_names):
+            if name in self.trained:
+                continue
+            constants[name] = model.logits(k, data.x, data.edge_index, data.edge_weight)
+            if k < len(model.gate_names) and model.gate_names[k] not in self.trained:
+                constants[model.gate_names[k]] = model.gate(k, constants[name], data.x)
         for split, kept in self._constants.items():
             kept.update({name: value[self.task.index(split)] for name, value in constants.items()})
+        if train_logits is not None:
+            self._constants["train"].update(zip(model.expert_names, train_logits, strict=True))
 
-    def _outputs(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
-        weak, strong = self._logits("weak", split), self._logits("strong", split)
-        if "confidence" in self._constants[split]:
-            return weak, strong, self._constants[split]["confidence"]
-        return weak, strong, self.model.gate(weak, self.task.features(split))
+    def _outputs(self, split: str) -> tuple[list[Tensor], list[Tensor]]:
+        logits = [self._logits(k, split) for k in range(len(self.model.expert_names))]
+        constants, x = self._constants[split], self.task.features(split)
+        return logits, [
+            constants[name] if name in constants else self.model.gate(k, logits[k], x)
+            for k, name in enumerate(self.model.gate_names)
+        ]
 
-    def _logits(self, name: str, split: str) -> Tensor:
+    def _logits(self, k: int, split: str) -> Tensor:
+        name, data = self.model.expert_names[k], self.task.data
         if name in self._constants[split]:
             return self._constants[split][name]
-        expert, data = getattr(self.model, name), self.task.data
-        if not takes_edges(expert):
-            return call_expert(expert, self.task.features(split))
-        return call_expert(expert, data.x, data.edge_index, data.edge_weight, nodes=self.task.index(split))
+        if not takes_edges(getattr(self.model, name)):
+            return self.model.logits(k, self.task.features(split))
+        return self.model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=self.task.index(split))
 
 
 class Turn:
@@ -103,8 +119,8 @@ class Turn:
 
     Args:
         name (str): the name in the history.
-        model (Mowst): the model.
-        trained (list): the parts that learn, of :obj:`"weak"`, :obj:`"strong"` and :obj:`"confidence"`.
+        model (Cascade): the model.
+        trained (list): the names of the parts that learn.
         loss (callable): see :class:`Objective`.
         config (TrainConfig): the settings.
 
@@ -112,7 +128,7 @@ class Turn:
         ValueError: if the parts have no learnable parameters.
     """
 
-    def __init__(self, name: str, model: Mowst, trained: Sequence[str], loss: Loss, config: TrainConfig) -> None:
+    def __init__(self, name: str, model: Cascade, trained: Sequence[str], loss: Loss, config: TrainConfig) -> None:
         self.name = name
         self.model = model
         self.trained = tuple(trained)
@@ -121,17 +137,19 @@ class Turn:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
         self.optimizer = kind(parameters_of(model, trained), lr=config.lr, weight_decay=config.weight_decay)
 
-    def run(self, task: GraphTask, bar: Score = WORST, round: int = 0) -> Generator[dict, None, Score]:
+    def run(
+        self, task: GraphTask, bar: Score = WORST, round: int = 0, logits: Sequence[Tensor] | None = None
+    ) -> Generator[dict, None, Score]:
         r"""Trains, yields the record of each evaluated epoch, and returns the better of :obj:`bar` and the best score.
 
         The parts that learn and the optimiser end in the state of the best epoch if that beats :obj:`bar`, and else
-        where they started; so they do when training is interrupted.
+        where they started; so they do when training is interrupted. For `logits` see :class:`Objective`.
         """
         config, reached, reached_at = self.config, WORST, 0
         owners = [getattr(self.model, name) for name in self.trained] + [self.optimizer]
         kept, start = Snapshot(*owners), time.perf_counter()
         with training_only(self.model, self.trained):
-            objective = Objective(self.model, task, self.trained, self.loss)
+            objective = Objective(self.model, task, self.trained, self.loss, logits)
             try:
                 for epoch in range(1, config.epochs + 1):
                     loss = self._step(objective, epoch)

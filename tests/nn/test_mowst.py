@@ -219,7 +219,7 @@ def test_gcn_cannot_tell_two_nodes_apart_that_mowst_gcn_can(data):
     ("parts", "message"),
     [
         ({"strong": torch.nn.Linear(6, 1)}, "the experts disagree"),
-        ({"strong": GCN(**{**SIZES, "out_channels": 4})}, r"weak logits \[30, 3\], strong \[30, 4\]"),
+        ({"strong": GCN(**{**SIZES, "out_channels": 4})}, r"weak logits \[30, 3\], strong logits \[30, 4\]"),
         ({"strong": torch.nn.Flatten(0)}, r"Flatten must return logits of shape \[N, C\] with N = 30"),
         ({"confidence": Fixed(1.5)}, r"Fixed must return confidences in \[0, 1\]: 30 of 30.*1.5"),
         ({"confidence": Fixed(float("nan"))}, "outside or NaN"),

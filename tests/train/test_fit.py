@@ -107,6 +107,10 @@ CHANGES = {
     "select": "metric",
     "eval_every": 2,
     "in_turns": True,
+    "normalize_weights": True,
+    "weight_floor": 1.0,
+    "calibrate": True,
+    "gate_folds": 3,
 }
 
 
@@ -220,7 +224,7 @@ def test_on_two_populations_the_gate_splits_the_graph_the_right_way(method):
         ({"pretrain": "all"}, "pretrain must be one of"),
         ({"epochs": 0}, "epochs must be a whole number above zero, got 0"),
         ({"weight_decay": -1.0}, "weight_decay must not be negative"),
-        ({"in_turns": True}, "would change nothing in 'mowst'"),
+        ({"in_turns": True}, "in_turns changes nothing in 'mowst'"),
     ],
 )
 def test_impossible_settings_are_named(task, settings, message):

@@ -1,0 +1,74 @@
+r"""Predictions on nodes that an expert was not trained on: what a confidence may learn from.
+
+An expert that has memorised its training nodes is confident on exactly those, so the confidence that it shows there is
+not the one it deserves elsewhere.
+"""
+
+import math
+import warnings
+from collections.abc import Generator
+
+import torch
+from scipy.optimize import minimize_scalar
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mowst.nn.cascade import Cascade, evaluating
+from mowst.task import GraphTask
+from mowst.train.config import TrainConfig
+from mowst.train.state import Snapshot
+from mowst.train.turn import Turn
+
+
+def cross_fit(model: Cascade, task: GraphTask, folds: int, config: TrainConfig) -> Generator[dict, None, list[Tensor]]:
+    r"""The logits of every expert on the training nodes, each node's by an expert that was trained on the other folds,
+    from the state in which the experts are now; they are left in that state. Folds are stratified and follow torch's
+    generator. Yields the epoch records of all these trainings.
+
+    Raises:
+        ValueError: if no class has as many training nodes as there are folds.
+
+    Shapes:
+        - **output:** :math:`(n, C)` for each expert, in the order of :obj:`task.index("train")`
+    """
+    data, index, y, route = task.data, task.index("train"), task.labels("train"), model.route
+    logits = [torch.zeros(y.numel(), task.num_classes, device=y.device) for _ in model.expert_names]
+    start = Snapshot(model)
+    for fold, (rest, held) in enumerate(_folds(y, folds), start=1):
+        train = torch.zeros_like(task.masks["train"]).index_fill(0, index[rest], True)
+        part = task.with_masks(train=train, val=task.masks["val"], test=task.masks["test"])
+        for k, name in enumerate(model.expert_names):
+            start.restore()
+            model.route = name
+            # Under the route of one expert no mixture loss is asked for.
+            yield from Turn(f"{name} without fold {fold}", model, (name,), lambda *_: y.new_zeros(()), config).run(part)
+            with torch.no_grad(), evaluating(model):
+                all_logits = model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=index[held])
+            logits[k][held] = all_logits.to(logits[k].dtype)
+    start.restore()
+    model.route = route
+    return logits
+
+
+def temperature(logits: Tensor, y: Tensor) -> float:
+    r"""The :math:`T` in :math:`[e^{-3}, e^3]` that minimises the cross-entropy of :math:`\mathbf{z} / T`, from the `"On
+    Calibration of Modern Neural Networks" <https://arxiv.org/abs/1706.04599>`_ paper.
+
+    Shapes:
+        - **logits:** :math:`(n, C)`, **y:** :math:`(n)`
+    """
+    logits = logits.detach().double()
+    found = minimize_scalar(lambda t: float(cross_entropy(logits / math.exp(t), y)), bounds=(-3, 3), method="bounded")
+    return math.exp(found.x)
+
+
+def _folds(y: Tensor, folds: int) -> list[tuple[Tensor, Tensor]]:
+    if folds > (largest := int(y.bincount().max())):
+        raise ValueError(f"gate_folds={folds} needs a class with as many training nodes, the largest has {largest}")
+    seed = int(torch.randint(2**31 - 1, ()))
+    labels = y.cpu().numpy()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels))
+    return [(torch.from_numpy(rest).to(y.device), torch.from_numpy(held).to(y.device)) for rest, held in parts]
