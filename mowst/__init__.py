@@ -6,8 +6,12 @@ from torch_geometric import seed_everything
 
 from mowst.data import load_task
 from mowst.nn import (
+    GAT,
     GCN,
     GIN,
+    GPRGNN,
+    H2GCN,
+    LINKX,
     MLP,
     Cascade,
     CascadeOutput,
@@ -20,7 +24,12 @@ from mowst.nn import (
     Mowst,
     MowstOutput,
     PowerConfidence,
+    SkipGCN,
+    SkipGIN,
     StepConfidence,
+    TunedGAT,
+    TunedGCN,
+    TunedGraphSAGE,
     build_expert,
 )
 from mowst.task import GraphTask
@@ -29,6 +38,15 @@ from mowst.train import FitResult, ProgressBar, TrainConfig, fit
 __version__ = version("mowst")
 
 __all__ = [
+    "GAT",
+    "GPRGNN",
+    "H2GCN",
+    "LINKX",
+    "SkipGCN",
+    "SkipGIN",
+    "TunedGAT",
+    "TunedGCN",
+    "TunedGraphSAGE",
     "GCN",
     "GIN",
     "MLP",

@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from mowst.loss import mowst_loss
 from mowst.nn import MonotoneConfidence, PowerConfidence
+from mowst.nn.mixture import nested
 
 CONFIDENCES = [PowerConfidence(), PowerConfidence(alpha=0.5, dispersion="entropy"), MonotoneConfidence()]
 COUNTS = [(7, 2, 1), (5, 5, 0), (4, 3, 3), (10, 0, 0), (8, 1, 1)]
@@ -58,6 +59,51 @@ def test_a_cluster_that_the_mlp_fits_better_is_kept_over_confidently(confidence,
     alpha = (torch.tensor(counts).double() / sum(counts)).clamp(min=1e-12)
     reached = confidence(points[losses.argmin()].log().unsqueeze(0))
     assert reached >= confidence(alpha.log().unsqueeze(0)) - 0.05  # the distance between points of the grid
+
+
+def minimised(confidence, counts, strong_loss):
+    r"""The weak prediction that minimises the Mowst loss of a cluster, from many starts, and that loss."""
+    y = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    strong = torch.zeros(len(y), len(counts), dtype=torch.double)
+    # All classes but the true one share the rest: the cross-entropy of every node is exactly the wanted one.
+    rest = torch.expm1(torch.tensor(strong_loss, dtype=torch.double)) / (len(counts) - 1)
+    strong[torch.arange(len(y)), y] = -rest.log()  # log(1 + (n - 1) rest) is the loss
+    starts = torch.randn(20, len(counts), dtype=torch.double) * torch.logspace(-2, 1, 20).unsqueeze(1)
+    starts[0] = (torch.tensor(counts).double() / sum(counts)).log()
+    z = starts.requires_grad_()
+    optimizer = torch.optim.Adam([z], lr=0.05)
+
+    def losses():
+        weak = z.repeat_interleave(len(y), dim=0)
+        labels, answers = y.repeat(len(z)), strong.repeat(len(z), 1)
+        own = [cross_entropy(part, labels, reduction="none") for part in (weak, answers)]
+        return nested(own, [confidence(weak)]).view(len(z), -1).mean(dim=1)
+
+    for _ in range(200):
+        optimizer.zero_grad()
+        losses().sum().backward()
+        optimizer.step()
+    final = losses().detach()
+    best = z.detach()[final.argmin()]
+    alone = [best.expand(len(y), -1), strong]
+    torch.testing.assert_close(final.min(), mowst_loss(alone, [confidence(alone[0])], y).detach())
+    return best, float(final.min())
+
+
+@pytest.mark.parametrize("confidence", CONFIDENCES, ids=repr)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_cluster_theorem_holds_for_random_clusters_and_gnn_losses(confidence, seed):
+    torch.manual_seed(seed)
+    confidence = confidence.double()
+    counts = torch.randint(1, 12, (3 + seed,)).tolist()
+    bound = entropy(counts)
+    for share in torch.rand(1).tolist():
+        better, worse = bound * (0.1 + 0.9 * share), bound * (1.1 + share)
+        _, loss = minimised(confidence, counts, better)
+        assert loss >= better - 1e-6  # no prediction beats the uniform one, at which C = 0
+        best, loss = minimised(confidence, counts, worse)
+        alpha = (torch.tensor(counts).double() / sum(counts)).log().unsqueeze(0)
+        assert confidence(best.unsqueeze(0)) >= confidence(alpha) - 1e-3 and loss < worse
 
 
 def test_denoising_a_node_weighs_one_minus_its_confidence_in_the_strong_turn():

@@ -12,11 +12,36 @@ from mowst.nn.confidence import (
     StepConfidence,
 )
 from mowst.nn.dispersion import entropy_dispersion, variance_dispersion
-from mowst.nn.experts import EXPERTS, GCN, GIN, MLP, GraphSAGE, build_expert
+from mowst.nn.experts import (
+    EXPERTS,
+    GAT,
+    GCN,
+    GIN,
+    GPRGNN,
+    H2GCN,
+    LINKX,
+    MLP,
+    GraphSAGE,
+    SkipGCN,
+    SkipGIN,
+    TunedGAT,
+    TunedGCN,
+    TunedGraphSAGE,
+    build_expert,
+)
 from mowst.nn.mixture import mixture_log_prob
 from mowst.nn.mowst import Mowst, MowstOutput
 
 __all__ = [
+    "GAT",
+    "GPRGNN",
+    "H2GCN",
+    "LINKX",
+    "SkipGCN",
+    "SkipGIN",
+    "TunedGAT",
+    "TunedGCN",
+    "TunedGraphSAGE",
     "CONFIDENCES",
     "EXPERTS",
     "GCN",

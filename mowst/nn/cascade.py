@@ -1,7 +1,6 @@
 r"""A cascade of experts, weak to strong: each answers as far as it is confident, and passes the rest on."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch_geometric.nn.inits import reset
 
 from mowst.nn.contract import call_confidence, call_expert
+from mowst.nn.evaluating import evaluating
 from mowst.nn.mixture import check_mix, mixture_prob, shares
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
 
@@ -272,19 +272,6 @@ class Cascade(torch.nn.Module):
     def __repr__(self) -> str:
         inner = ", ".join(f"{name}={_one_line(getattr(self, name))}" for name in self.parts)
         return f"{type(self).__name__}({inner}, mix='{self.mix}')"
-
-
-@contextmanager
-def evaluating(*modules: torch.nn.Module) -> Iterator[None]:
-    r"""A context in which modules are in evaluation mode; each submodule's own mode is restored at its end."""
-    modes = [(part, part.training) for module in modules for part in module.modules()]
-    try:
-        for module in modules:
-            module.eval()
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 class _OneOutput(torch.nn.Module):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from mowst.loss import mowst_star_loss, reached_loss
-from mowst.nn.cascade import Cascade, evaluating
+from mowst.nn.cascade import Cascade
+from mowst.nn.evaluating import evaluating
 from mowst.task import GraphTask
 from mowst.train.config import MIXTURES, TrainConfig
 from mowst.train.crossfit import cross_fit, temperature

@@ -14,7 +14,8 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mowst.nn.cascade import Cascade, evaluating
+from mowst.nn.cascade import Cascade
+from mowst.nn.evaluating import evaluating
 from mowst.task import GraphTask
 from mowst.train.config import TrainConfig
 from mowst.train.state import Snapshot

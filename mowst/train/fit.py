@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from mowst.nn.cascade import Cascade, evaluating
+from mowst.nn.cascade import Cascade
+from mowst.nn.evaluating import evaluating
 from mowst.task import GraphTask
 from mowst.train.alternation import Training
 from mowst.train.callbacks import Callback

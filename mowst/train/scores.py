@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mowst.nn.cascade import Cascade, evaluating
+from mowst.nn.cascade import Cascade
+from mowst.nn.evaluating import evaluating
 from mowst.nn.mixture import shares
 from mowst.task import SPLITS, GraphTask
 

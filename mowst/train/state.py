@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from mowst.nn.cascade import Cascade, evaluating
+from mowst.nn.cascade import Cascade
+from mowst.nn.evaluating import evaluating
 
 
 class Snapshot:

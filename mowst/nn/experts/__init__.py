@@ -17,7 +17,23 @@ from mowst.nn.experts.skip import SkipGCN, SkipGIN
 from mowst.nn.experts.tuned import TunedGAT, TunedGCN, TunedGraphSAGE
 from mowst.nn.spec import Registry
 
-__all__ = ["EXPERTS", "GAT", "GCN", "GIN", "GPRGNN", "H2GCN", "LINKX", "MLP", "GraphSAGE", "build_expert"]
+__all__ = [
+    "EXPERTS",
+    "GAT",
+    "GCN",
+    "GIN",
+    "GPRGNN",
+    "H2GCN",
+    "LINKX",
+    "MLP",
+    "GraphSAGE",
+    "SkipGCN",
+    "SkipGIN",
+    "TunedGAT",
+    "TunedGCN",
+    "TunedGraphSAGE",
+    "build_expert",
+]
 
 EXPERTS = Registry("expert")
 EXPERTS.register("mlp")(MLP)
