@@ -7,6 +7,7 @@ Run k takes split k where a data set has several, and seed k. Settings are those
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,23 @@ def run(
         threads: number of CPU threads.
     """
     torch.set_num_threads(threads)
+    cells = [(d, s, m, k) for k in range(first_seed, seeds) for d in data for s in strong for m in method]
+    append_missing(out, cells, lambda d, s, m, k: run_cell(d, s, m, k, root, row_of(d, preset, s) | (settings or {})))
+
+
+def append_missing(out: Path, cells: Sequence[tuple], run_one: Callable[..., dict[str, Any]]) -> None:
+    r"""Runs the cells that a result file does not hold yet, and appends each line as it comes.
+
+    Args:
+        out: file to append to.
+        cells: values of the keys :obj:`CELL`.
+        run_one: makes the line of a cell.
+    """
     made_by = environment()  # before the first run: a later commit is not the code that this process loaded
     out.parent.mkdir(parents=True, exist_ok=True)
-    cells = [(d, s, m, k) for k in range(first_seed, seeds) for d in data for s in strong for m in method]
     for cell in cells:
         if cell not in {tuple(row[key] for key in CELL) for row in read(out)}:
-            row = run_cell(*cell, root=root, settings=row_of(cell[0], preset, cell[1]) | (settings or {}))
+            row = run_one(*cell)
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row | {"environment": made_by}) + "\n")
             print(*cell, flush=True)

@@ -7,7 +7,6 @@ Splits, seeds and settings are those of `experiments/methods.py`. AdaGCN has no 
 the same settings, its runs are the same too, and `--baseline '[adagcn]' --strong '[gcn]'` is enough.
 """
 
-import json
 import sys
 import time
 from dataclasses import asdict, fields
@@ -31,7 +30,7 @@ from mowst import load_task, seed_everything
 from mowst.nn.build import ModelConfig
 from mowst.presets import preset as row_of
 from mowst.task import SPLITS
-from mowst.train import METHODS, environment
+from mowst.train import METHODS
 from mowst.train.config import make_config
 
 RESULTS = Path(__file__).parents[1] / "results" / "baselines.jsonl"
@@ -72,15 +71,10 @@ def run(
     if unknown := sorted(set(baseline) - set(BASELINES)):
         raise ValueError(f"unknown baselines {unknown}, choose from {list(BASELINES)}")
     torch.set_num_threads(threads)
-    made_by = environment()  # before the first run: a later commit is not the code that this process loaded
-    out.parent.mkdir(parents=True, exist_ok=True)
     cells = [(d, s, b, k) for k in range(first_seed, seeds) for d in data for s in strong for b in baseline]
-    for cell in cells:
-        if cell not in {tuple(row[key] for key in methods.CELL) for row in methods.read(out)}:
-            row = run_cell(*cell, root=root, settings=row_of(cell[0], preset, cell[1]) | (settings or {}))
-            with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row | {"environment": made_by}) + "\n")
-            print(*cell, flush=True)
+    methods.append_missing(
+        out, cells, lambda d, s, b, k: run_cell(d, s, b, k, root, row_of(d, preset, s) | (settings or {}))
+    )
 
 
 def run_cell(
