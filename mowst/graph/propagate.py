@@ -21,12 +21,16 @@ class Operator:
     Args:
         matrix (scipy.sparse.csr_matrix): The matrix, of shape :math:`(N, M)`.
         device (torch.device): Where the products are computed.
+
+    Attributes:
+        plans (TensorMemo): What :mod:`mowst.graph.frontier` worked out for sets of nodes.
     """
 
     def __init__(self, matrix: sp.csr_matrix, device: torch.device | str = "cpu"):
         self.matrix = _to_torch(matrix, device)
         self._transposed: Tensor | None = None
         self._rows = TensorMemo(size=4)
+        self.plans = TensorMemo(size=4)
 
     @property
     def shape(self) -> torch.Size:

@@ -10,7 +10,8 @@ from torch_geometric.nn.inits import reset
 
 from mowst.nn.contract import call_confidence, call_expert
 from mowst.nn.evaluating import evaluating
-from mowst.nn.mixture import check_mix, mixture_prob, shares
+from mowst.nn.mixture import check_mix, mixture_prob
+from mowst.nn.routing import routed_labels, routing_rule
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
 
 
@@ -164,20 +165,23 @@ class Cascade(torch.nn.Module):
         edge_weight: Tensor | None = None,
         *,
         threshold: float | None = None,
+        budget: float | None = None,
         sample: bool = False,
         generator: torch.Generator | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        r"""The predicted classes of shape :math:`(N)`, in evaluation mode and without gradients. An expert does not
-        run where no node needs it.
+        r"""The predicted classes of shape :math:`(N)`, in evaluation mode and without gradients. The mixture answers,
+        or, where one of the three choices is made, each node is answered by one expert alone, and an expert runs for
+        the nodes that reach it: layer by layer on those that it must compute, where that is cheaper than all nodes.
 
         Args:
             x (Tensor): node features of shape :math:`(N, F)`.
             edge_index (Tensor or SparseTensor): the graph.
             edge_weight (Tensor, optional): edge weights of shape :math:`(E)`. (default: :obj:`None`)
-            threshold (float, optional): if given, a node is answered by the first expert alone whose confidence is at
-                least :obj:`threshold`, and by the last where there is none; else the mixture answers.
-                (default: :obj:`None`)
+            threshold (float, optional): a node is answered by the first expert whose confidence is at least
+                :obj:`threshold`, and by the last where there is none. (default: :obj:`None`)
+            budget (float, optional): of two experts, the strong one answers this share of the nodes, rounded down:
+                those of the least confidence, in the order of nodes where it is equal. (default: :obj:`None`)
             sample (bool, optional): if set to :obj:`True`, an expert answers where a draw from :math:`U(0, 1)` stays
                 below its confidence, and passes on elsewhere: the paper's inference, whose expected score is exact in
                 :func:`~mowst.metrics.expected_score`. (default: :obj:`False`)
@@ -185,25 +189,19 @@ class Cascade(torch.nn.Module):
             **kwargs (optional): further arguments of the last expert.
 
         Raises:
-            ValueError: if both :obj:`threshold` and :obj:`sample` are given.
+            ValueError: if two choices are made, the budget is no share, or there are more than two experts for it.
         """
-        if threshold is not None and sample:
-            raise ValueError("give a threshold or sample=True, not both")
-        logits: list[Tensor] = []
-        confidences: list[Tensor] = []
+        rule = routing_rule(threshold, budget, sample, generator)
+        if budget is not None and len(self.expert_names) > 2:
+            raise ValueError(f"a budget is for two experts, here are {len(self.expert_names)}: give a threshold")
         with evaluating(self):
-            for k in range(len(self.gate_names)):
-                logits.append(self.logits(k, x, edge_index, edge_weight))
-                c = self.routed([*confidences, self.gate(k, logits[k], x)])[k]
-                if sample:
-                    c = (torch.rand(c.shape, generator=generator, device=c.device, dtype=c.dtype) < c).to(c.dtype)
-                elif threshold is not None and self.route == "mixture":
-                    c = (c >= threshold).to(c.dtype)
-                confidences.append(c)
-                if (shares(confidences)[-1] == 0).all():
-                    return self.mixture(logits, confidences[:-1]).argmax(dim=-1)
-            logits.append(self.logits(len(self.gate_names), x, edge_index, edge_weight, **kwargs))
-        return self.mixture(logits, confidences).argmax(dim=-1)
+            if self.route != "mixture":
+                k = self.expert_names.index(self.route)
+                more = kwargs if k == len(self.gate_names) else {}
+                return self.logits(k, x, edge_index, edge_weight, **more).argmax(dim=-1)
+            if rule is None:
+                return Cascade.forward(self, x, edge_index, edge_weight, **kwargs).prob.argmax(dim=-1)
+            return routed_labels(self, rule, x, edge_index, edge_weight, **kwargs)
 
     def as_module(self, output: str = "prob") -> torch.nn.Module:
         r"""This model as a module that returns one plain tensor, for explainers and metrics.

@@ -10,6 +10,7 @@ from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from mowst.graph.formats import transposed_csr
+from mowst.nn.conditional import partial_logits
 from mowst.nn.dispersion import two_class_logits
 from mowst.nn.experts.base import Expert
 
@@ -52,23 +53,23 @@ def call_expert(
             :math:`(N, C)`.
     """
     name = type(expert).__name__
-    if not takes_edges(expert):
-        logits = expert(x)
-    elif edge_index is None:
+    if takes_edges(expert) and edge_index is None:
         raise ValueError(f"{name} reads the graph: give edge_index")
-    else:
-        if edge_weight is not None and not _takes_edge_weight(expert):
-            raise ValueError(
-                f"{name} cannot use edge_weight and would ignore it: drop the weights, or take an expert whose "
-                "forward has an edge_weight (GCN has one)"
-            )
-        if nodes is not None and isinstance(expert, Expert):
-            return two_class_logits(expert(x, edge_index, edge_weight, nodes=nodes, **kwargs))
-        logits = _call_on_fastest_form(expert, x, edge_index, edge_weight, **kwargs)
-    if not isinstance(logits, Tensor) or logits.dim() not in (1, 2) or logits.size(0) != x.size(0):
+    if edge_weight is not None and takes_edges(expert) and not _takes_edge_weight(expert):
+        raise ValueError(
+            f"{name} cannot use edge_weight and would ignore it: drop the weights, or take an expert whose "
+            "forward has an edge_weight (GCN has one)"
+        )
+    logits = None if nodes is None else _partial(expert, x, edge_index, edge_weight, nodes, **kwargs)
+    partial = logits is not None
+    if logits is None:
+        edges = takes_edges(expert)
+        logits = _call_on_fastest_form(expert, x, edge_index, edge_weight, **kwargs) if edges else expert(x)
+    rows = nodes.numel() if nodes is not None and partial else x.size(0)
+    if not isinstance(logits, Tensor) or logits.dim() not in (1, 2) or logits.size(0) != rows:
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"{name} must return logits of shape [N, C] with N = {x.size(0)} nodes, got {got}")
-    return two_class_logits(logits if nodes is None else logits[nodes])
+        raise ValueError(f"{name} must return logits of shape [N, C] with N = {rows} nodes, got {got}")
+    return two_class_logits(logits if nodes is None or partial else logits[nodes])
 
 
 def call_confidence(confidence: torch.nn.Module, logits: Tensor, x: Tensor) -> Tensor:
@@ -90,6 +91,16 @@ def call_confidence(confidence: torch.nn.Module, logits: Tensor, x: Tensor) -> T
             f"for example {float(bad[0]):.4g}"
         )
     return value
+
+
+def _partial(
+    expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None, nodes: Tensor, **kwargs: Any
+) -> Tensor | None:
+    if not takes_edges(expert):
+        return expert(x[nodes])
+    if isinstance(expert, Expert):
+        return expert(x, edge_index, edge_weight, nodes=nodes, **kwargs)
+    return None if kwargs else partial_logits(expert, x, edge_index, edge_weight, nodes)
 
 
 def _call_on_fastest_form(

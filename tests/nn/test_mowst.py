@@ -134,7 +134,7 @@ def test_sampled_routing_answers_by_one_expert_each_with_the_share_of_the_confid
     differ = experts[0] != experts[1]
     share = (draws == experts[0])[:, differ].float().mean(dim=0)
     assert differ.any() and (share - out.confidence[differ]).abs().max() < 5 * 0.5 / 400**0.5
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="give one of threshold, budget and sample"):
         model.predict(data.x, data.edge_index, threshold=0.5, sample=True)
 
 

@@ -1,17 +1,17 @@
 """What our graph experts share: the layer product, fast dropout, refused edge weights."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn.conv import MessagePassing
-from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.nn.inits import reset
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
-from mowst.graph.adjacency import Adjacency, Kind
+from mowst.graph.adjacency import Kind, adjacency
 from mowst.graph.features import linear, sparse_features
+from mowst.graph.frontier import Step, plan
 from mowst.graph.propagate import Operator, propagate
 from mowst.nn.dropout import Dropout
 from mowst.nn.experts.blocks import activate, feature_linear, node_norm
@@ -24,11 +24,13 @@ class FastConv(MessagePassing):
     class of the layer's name, which is ours.
 
     Attributes:
+        kind (str): The operator of the layer, see :class:`~mowst.graph.adjacency.Adjacency`.
         first (bool): Whether this layer reads the input features, which may be constant and sparse.
         sparse_features (bool, optional): Whether it takes them as sparse, by default where that is faster.
         takes_skip (bool): Whether the layer adds a linear skip to its output by itself.
     """
 
+    kind: Kind
     first = False
     sparse_features: bool | None = None
     takes_skip = False
@@ -36,48 +38,60 @@ class FastConv(MessagePassing):
     # for explaining: here that must not be the compiled one of the PyG layer behind us.
     propagate = MessagePassing.propagate
 
-    def runs_fast(self, x: Tensor, weight: Tensor) -> bool:
-        """False for PyG's explainers, for flows and inputs that have no operator, and for lazy parameters."""
-        return (
-            isinstance(x, Tensor)
-            and x.dim() == 2
-            and self.flow == "source_to_target"
-            and not self.explain
-            and not is_uninitialized_parameter(weight)
-        )
+    def multiplies(self, x: Tensor, edge_weight: Tensor | None = None) -> bool:
+        """Whether the layer is a product here: not under PyG's explainers, for flows, options and inputs that have no
+        operator, nor for lazy parameters.
+        """
+        return isinstance(x, Tensor) and x.dim() == 2 and self.flow == "source_to_target" and not self.explain
+
+    def options(self) -> dict[str, float]:
+        """The options of the operator."""
+        return {}
+
+    def operator(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Operator:
+        """The operator of the layer on the whole graph."""
+        graph = adjacency(edge_index, edge_weight, num_nodes=x.size(0))
+        return graph.operator(self.kind, x.dtype, **self.options())
+
+    def hop(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        edge_weight: Tensor | None,
+        step: Step | None,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
+        r""":math:`(\mathbf{P} \mathbf{X}) \mathbf{W}^{\top} + \mathbf{b} =
+        \mathbf{P} (\mathbf{X} \mathbf{W}^{\top}) + \mathbf{b}`, of all nodes or of those of a step, on the cheaper
+        side: the first where :math:`\mathbf{P} \mathbf{X}` is a constant, computed once, or the narrower matrix, or
+        no wider and has fewer rows.
+        """
+        features = self.features(x)
+        if features is None and self.first and not x.requires_grad:
+            graph = adjacency(edge_index, edge_weight, num_nodes=x.size(0))
+            hop = graph.first_hop(x, self.kind, **self.options())
+            return F.linear(hop if step is None else hop[step.nodes], weight, bias)
+        operator = self.operator(x, edge_index, edge_weight) if step is None else step.operator
+        if step is not None and self.first and step.before is not None:
+            x, features = (x[step.before], None) if features is None else (x, features.rows(step.before))
+        if features is None and weight.size(1) < weight.size(0) + (step is not None):
+            return F.linear(propagate(operator, x), weight, bias)
+        hidden = F.linear(x, weight) if features is None else linear(features, weight)
+        out = propagate(operator, hidden)
+        return out if bias is None else out.add_(bias)
 
     def features(self, x: Tensor) -> Operator | None:
         """The input features as a sparse matrix, where they are one."""
         return sparse_features(x, self.sparse_features) if self.first else None
 
-    def hop(
-        self,
-        graph: Adjacency,
-        kind: Kind,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        nodes: Tensor | None = None,
-        **options: float,
-    ) -> Tensor:
-        r""":math:`(\mathbf{P} \mathbf{X}) \mathbf{W}^{\top} + \mathbf{b} =
-        \mathbf{P} (\mathbf{X} \mathbf{W}^{\top}) + \mathbf{b}` of the given nodes, by default of all, on the cheaper
-        side: the first where :math:`\mathbf{P} \mathbf{X}` is a constant, computed once, or the narrower matrix, or
-        no wider and has fewer rows.
-        """
+    def own(self, x: Tensor, step: Step | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+        r""":math:`\mathbf{X} \mathbf{W}^{\top} + \mathbf{b}` of the nodes that the layer computes."""
         features = self.features(x)
-        constant = self.first and not x.requires_grad
-        if features is None and constant:
-            hop = graph.first_hop(x, kind, **options)
-            return F.linear(hop if nodes is None else hop[nodes], weight, bias)
-        operator = graph.operator(kind, x.dtype, **options)
-        if nodes is not None:
-            operator = operator.rows(nodes)
-        if features is None and weight.size(1) < weight.size(0) + (nodes is not None):
-            return F.linear(propagate(operator, x), weight, bias)
-        hidden = F.linear(x, weight) if features is None else linear(features, weight)
-        out = propagate(operator, hidden)
-        return out if bias is None else out.add_(bias)
+        if step is not None:
+            nodes = step.nodes if self.first else step.at
+            x, features = (x[nodes], None) if features is None else (x, features.rows(nodes))
+        return F.linear(x, weight, bias) if features is None else linear(features, weight, bias)
 
 
 class Expert(BasicGNN):
@@ -176,8 +190,9 @@ class Expert(BasicGNN):
         nodes: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Logits of all nodes, or of the given ones: the last layer then runs for them alone, unless one node's answer
-        depends on the others of the last layer (graph-wide norms in training, attention).
+        """Logits of all nodes, or of the given ones, for which each layer computes the nodes that it must where that is
+        cheaper than all nodes (:func:`~mowst.graph.frontier.plan`). Attention, norms over the whole graph and Jumping
+        Knowledge of several layers run on all nodes.
 
         Raises:
             ValueError: If edge weights are given to layers that cannot use them.
@@ -189,36 +204,47 @@ class Expert(BasicGNN):
         if kwargs:
             out = super().forward(x, edge_index, edge_weight, **kwargs)
             return out if nodes is None else out[nodes]
+        steps = self._steps(x, edge_index, edge_weight, nodes)
         weight = {"edge_weight": edge_weight} if self.supports_edge_weight else {}
         xs, sparse = [], self.sparse_features
         if self.lin_in is not None:
-            x, sparse = self.dropout(feature_linear(self.lin_in, x, sparse)), False
+            rows = None if steps[0] is None else steps[0].before
+            x, sparse = self.dropout(feature_linear(self.lin_in, x, sparse, nodes=rows)), False
         for i, norm in enumerate(self.norms):
-            last = i == self.num_layers - 1
-            rows = nodes if last and self._ends_node_by_node() else None
-            x, sparse = self._layer(i, x, edge_index, sparse, nodes=rows, **weight), False
-            if not last or self.jk_mode is not None:
+            x, sparse = self._layer(i, x, edge_index, sparse, steps[i], **weight), False
+            if i < self.num_layers - 1 or self.jk_mode is not None:
                 x = activate(x, norm, self.act, self.dropout, self.act_first)
             if hasattr(self, "jk"):
                 xs.append(x)
         x = self.jk(xs) if hasattr(self, "jk") else x
-        x = x if nodes is None or rows is not None else x[nodes]
+        x = x if nodes is None or steps[-1] is not None else x[nodes]
         return self.lin(x) if hasattr(self, "lin") else x
 
     def _layer(
-        self, i: int, x: Tensor, edge_index: Tensor, sparse: bool | None, nodes: Tensor | None, **weight: Any
+        self, i: int, x: Tensor, edge_index: Tensor, sparse: bool | None, step: Step | None, **weight: Any
     ) -> Tensor:
-        conv, skip = self.convs[i], None if self.skips is None else self.skips[i]
-        options = weight if nodes is None else weight | {"nodes": nodes}
-        if skip is not None and getattr(conv, "takes_skip", False):
+        conv, skip = self.convs[i], cast(torch.nn.Linear | None, self.skips and self.skips[i])
+        options = weight if step is None else weight | {"step": step}
+        if skip is not None and isinstance(conv, FastConv) and conv.takes_skip:
             return conv(x, edge_index, skip=skip, **options)
         out = conv(x, edge_index, **options)
-        return out if skip is None else feature_linear(skip, x if nodes is None else x[nodes], sparse).add_(out)
+        if skip is None:
+            return out
+        if isinstance(conv, FastConv):
+            return conv.own(x, step, skip.weight, skip.bias).add_(out)
+        return feature_linear(skip, x, sparse).add_(out)
 
-    def _ends_node_by_node(self) -> bool:
-        return (
-            self.num_layers > 1
-            and self.jk_mode in (None, "last")
-            and self._args["norm"] in (None, "layer_norm", "LayerNorm")
-            and isinstance(self.convs[-1], FastConv)
-        )
+    def _steps(
+        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, nodes: Tensor | None
+    ) -> list[Step | None]:
+        full: list[Step | None] = [None] * self.num_layers
+        norms = (None, "layer_norm", "LayerNorm", *(() if self.training else ("batch_norm", "BatchNorm")))
+        if nodes is None or self.jk_mode not in (None, "last") or self._args["norm"] not in norms:
+            return full
+        weight = (edge_weight,) if self.supports_edge_weight else ()
+        if not all(isinstance(conv, FastConv) and conv.multiplies(x, *weight) for conv in self.convs):
+            return full
+        first = self.in_channels if self.lin_in is None else self.hidden_channels
+        widths = [first] + [self.hidden_channels] * (self.num_layers - 1)
+        outs = [*widths[1:], self.out_channels if self.jk_mode is None else self.hidden_channels]
+        return plan(self.convs[0].operator(x, edge_index, *weight), nodes, tuple(zip(widths, outs, strict=True)))

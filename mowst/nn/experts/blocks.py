@@ -18,10 +18,14 @@ def node_norm(norm: str | None, channels: int | None) -> torch.nn.Module | None:
     return normalization_resolver(norm, channels)
 
 
-def feature_linear(lin: Any, x: Tensor, sparse: bool | None = None) -> Tensor:
-    """The linear map of node features, as a sparse product where they are sparse: a fresh tensor."""
+def feature_linear(lin: Any, x: Tensor, sparse: bool | None = None, nodes: Tensor | None = None) -> Tensor:
+    """The linear map of the features of all nodes or of some, as a sparse product where they are sparse: a fresh
+    tensor.
+    """
     features = None if is_uninitialized_parameter(lin.weight) else sparse_features(x, sparse)
-    return lin(x) if features is None else linear(features, lin.weight, lin.bias)
+    if features is None:
+        return lin(x if nodes is None else x[nodes])
+    return linear(features if nodes is None else features.rows(nodes), lin.weight, lin.bias)
 
 
 def activate(

@@ -4,9 +4,10 @@ from typing import Any
 
 import torch_geometric.nn
 from torch import Tensor
+from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptTensor
 
-from mowst.graph.adjacency import adjacency
+from mowst.graph.frontier import Step
 from mowst.nn.experts.base import Expert, FastConv
 
 
@@ -20,18 +21,23 @@ class GCNConv(FastConv, torch_geometric.nn.GCNConv):
     Gradients of edge weights and PyG's explainers get PyG's own message passing.
     """
 
+    kind = "gcn"
     propagate_type = {"x": Tensor, "edge_weight": OptTensor}
 
-    def forward(
-        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None, nodes: Tensor | None = None
-    ) -> Tensor:
+    def multiplies(self, x: Tensor, edge_weight: Tensor | None = None) -> bool:
         learned = edge_weight is not None and edge_weight.requires_grad
-        if learned or not self.normalize or not self.runs_fast(x, self.lin.weight):
-            out = super().forward(x, edge_index, edge_weight)
-            return out if nodes is None else out[nodes]
-        graph = adjacency(edge_index, edge_weight, num_nodes=x.size(0))
-        options = {"improved": self.improved, "add_self_loops": self.add_self_loops}
-        return self.hop(graph, "gcn", x, self.lin.weight, self.bias, nodes, **options)
+        usual = self.normalize and not learned and not is_uninitialized_parameter(self.lin.weight)
+        return usual and super().multiplies(x)
+
+    def options(self) -> dict[str, float]:
+        return {"improved": self.improved, "add_self_loops": self.add_self_loops}
+
+    def forward(
+        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None, step: Step | None = None
+    ) -> Tensor:
+        if not self.multiplies(x, edge_weight):
+            return super().forward(x, edge_index, edge_weight)
+        return self.hop(x, edge_index, edge_weight, step, self.lin.weight, self.bias)
 
 
 class GCN(Expert, torch_geometric.nn.GCN):

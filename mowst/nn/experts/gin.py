@@ -5,9 +5,10 @@ from typing import Any
 import torch
 import torch_geometric.nn
 from torch import Tensor
+from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptPairTensor
 
-from mowst.graph.adjacency import adjacency
+from mowst.graph.frontier import Step
 from mowst.nn.experts.base import Expert, FastConv
 from mowst.nn.experts.mlp import MLP
 
@@ -24,15 +25,21 @@ class GINConv(FastConv, torch_geometric.nn.GINConv):
     PyG's explainers get PyG's own message passing.
     """
 
+    kind = "gin"
     propagate_type = {"x": OptPairTensor}
 
-    def forward(self, x: Tensor, edge_index: Tensor, size: Any = None, nodes: Tensor | None = None) -> Tensor:
+    def multiplies(self, x: Tensor, edge_weight: Tensor | None = None) -> bool:
+        learned = isinstance(self.eps, torch.nn.Parameter)
+        return not learned and not is_uninitialized_parameter(self.nn.lins[0].weight) and super().multiplies(x)
+
+    def options(self) -> dict[str, float]:
+        return {"eps": float(self.eps)}
+
+    def forward(self, x: Tensor, edge_index: Tensor, size: Any = None, step: Step | None = None) -> Tensor:
+        if size is not None or not self.multiplies(x):
+            return super().forward(x, edge_index, size)
         lin = self.nn.lins[0]
-        if isinstance(self.eps, torch.nn.Parameter) or size is not None or not self.runs_fast(x, lin.weight):
-            out = super().forward(x, edge_index, size)
-            return out if nodes is None else out[nodes]
-        graph = adjacency(edge_index, num_nodes=x.size(0))
-        return self.nn.finish(self.hop(graph, "gin", x, lin.weight, lin.bias, nodes, eps=float(self.eps)))
+        return self.nn.finish(self.hop(x, edge_index, None, step, lin.weight, lin.bias))
 
 
 class GIN(Expert, torch_geometric.nn.GIN):

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 import torch_geometric.nn
 from torch import Tensor
+from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptPairTensor
 
-from mowst.graph.adjacency import adjacency
-from mowst.graph.features import linear
+from mowst.graph.frontier import Step
 from mowst.nn.experts.base import Expert, FastConv
 
 
@@ -24,37 +24,33 @@ class SAGEConv(FastConv, torch_geometric.nn.SAGEConv):
     Other aggregations, projected or bipartite features and PyG's explainers get PyG's own message passing.
     """
 
+    kind = "mean"
     propagate_type = {"x": OptPairTensor}
-
     takes_skip = True
+
+    def multiplies(self, x: Tensor, edge_weight: Tensor | None = None) -> bool:
+        plain = self.aggr == "mean" and not self.project
+        return plain and not is_uninitialized_parameter(self.lin_l.weight) and super().multiplies(x)
 
     def forward(
         self,
         x: Tensor,
         edge_index: Tensor,
         size: Any = None,
-        nodes: Tensor | None = None,
+        step: Step | None = None,
         skip: torch.nn.Linear | None = None,
     ) -> Tensor:
-        plain = self.aggr == "mean" and not self.project and size is None and not (self.normalize and skip)
-        if not plain or not self.runs_fast(x, self.lin_l.weight):
+        if size is not None or not self.multiplies(x):
             out = super().forward(x, edge_index, size)
-            out = out if skip is None else out + skip(x)
-            return out if nodes is None else out[nodes]
-        graph = adjacency(edge_index, num_nodes=x.size(0))
-        out = self.hop(graph, "mean", x, self.lin_l.weight, self.lin_l.bias, nodes)
-        # The root weight and a skip multiply the same matrix: one product with their sum.
-        maps = [lin for lin in (self.lin_r if self.root_weight else None, skip) if lin is not None]
+            return out if skip is None else out + skip(x)
+        out = self.hop(x, edge_index, None, step, self.lin_l.weight, self.lin_l.bias)
+        # The root weight and a skip multiply the same matrix: one product with their sum, where no norm comes between.
+        joined = None if self.normalize else skip
+        maps = [lin.weight for lin in (self.lin_r if self.root_weight else None, joined) if lin is not None]
         if maps:
-            weight = reduce(torch.add, (lin.weight for lin in maps))
-            bias = skip.bias if skip is not None else None
-            features = self.features(x)
-            if features is None:
-                out = out.add_(F.linear(x if nodes is None else x[nodes], weight, bias))
-            else:
-                root = linear(features, weight, bias)
-                out = out.add_(root if nodes is None else root[nodes])
-        return F.normalize(out, p=2.0, dim=-1) if self.normalize else out
+            out = self.own(x, step, reduce(torch.add, maps), None if joined is None else joined.bias).add_(out)
+        out = F.normalize(out, p=2.0, dim=-1) if self.normalize else out
+        return out if skip is None or joined else self.own(x, step, skip.weight, skip.bias).add_(out)
 
 
 class GraphSAGE(Expert, torch_geometric.nn.GraphSAGE):

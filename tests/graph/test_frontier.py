@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+
+from mowst.graph import frontier
+from mowst.graph.adjacency import Adjacency
+from mowst.graph.frontier import plan
+from mowst.graph.propagate import propagate
+
+N = 40
+WIDTHS = ((8, 8), (8, 8), (8, 8))
+
+
+def path_graph(num_nodes=N):
+    forward = torch.stack([torch.arange(num_nodes - 1), torch.arange(1, num_nodes)])
+    return torch.cat([forward, forward.flip(0)], dim=1)
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Pruning costs nothing: as many layers are pruned as there are."""
+    monkeypatch.setattr(frontier, "TAKE", -1e6)
+
+
+def test_on_a_path_each_layer_needs_one_node_more_on_both_sides(always):
+    operator = Adjacency(path_graph(), num_nodes=N).operator("gcn")
+    steps = plan(operator, torch.tensor([20]), WIDTHS)
+    assert [step.nodes.tolist() for step in steps] == [[18, 19, 20, 21, 22], [19, 20, 21], [20]]
+    assert steps[0].before.tolist() == list(range(17, 24))
+    for one, other in zip(steps, steps[1:], strict=False):
+        assert other.before is one.nodes
+
+
+def test_a_directed_edge_carries_backwards_only(always):
+    operator = Adjacency(torch.tensor([[0, 1, 2], [1, 2, 3]]), num_nodes=5).operator("mean")
+    steps = plan(operator, torch.tensor([2]), WIDTHS[:2])
+    assert steps[0].nodes.tolist() == [1, 2] and steps[0].before.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["gcn", "mean", "gin", "sum"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_blocks_of_a_plan_make_the_rows_of_the_whole_product(always, kind, seed):
+    torch.manual_seed(seed)
+    operator = Adjacency(torch.randint(N, (2, 60)), num_nodes=N).operator(kind, torch.float64)
+    nodes, x = torch.randperm(N)[:5], torch.randn(N, 3, dtype=torch.float64)
+    steps, whole = plan(operator, nodes, WIDTHS), x
+    for _ in WIDTHS:
+        whole = propagate(operator, whole)
+    rows = x[steps[0].before]
+    for step in steps:
+        torch.testing.assert_close(rows[step.at].shape, torch.Size([step.nodes.numel(), 3]))
+        rows = propagate(step.operator, rows)
+    torch.testing.assert_close(rows, whole[nodes])
+
+
+def test_all_nodes_are_never_pruned_and_few_are_where_they_stay_few():
+    torch.manual_seed(0)
+    num_nodes = 20_000
+    blocks = torch.randint(num_nodes // 20, (2, 200_000)) + 1000 * torch.randint(20, (200_000,))
+    operator = Adjacency(blocks, num_nodes=num_nodes).operator("gcn")
+    widths = ((64, 64), (64, 64))
+    assert plan(operator, torch.arange(num_nodes), widths) == [None, None]
+    assert all(plan(operator, torch.arange(50), widths))
+    first, last = plan(operator, torch.arange(0, num_nodes, 4), widths)
+    assert first is None and last is not None and last.before is None
+
+
+def test_the_plan_chosen_is_the_cheapest_by_its_own_costs(monkeypatch):
+    torch.manual_seed(0)
+    operator = Adjacency(torch.randint(300, (2, 900)), num_nodes=300).operator("gcn")
+    for count in (1, 5, 20, 80, 300):
+        nodes, totals = torch.randperm(300)[:count], []
+        chosen = sum(step is not None for step in plan(operator, nodes, WIDTHS))
+        entries = operator.matrix.values().numel()
+        full = frontier._cost(entries, 300, 8, 8)
+        matrix = frontier.to_scipy(operator.matrix)
+        wanted, pruned = nodes.numpy(), 0.0
+        totals.append(3 * full)
+        for depth in (1, 2, 3):
+            taken = int(np.diff(matrix.indptr)[wanted].sum())
+            pruned += frontier._cost(taken, len(wanted), 8, 8) + frontier.TAKE * taken
+            totals.append((3 - depth) * full + pruned)
+            wanted = frontier._with_neighbours(matrix, wanted)
+        assert totals[chosen] == min(totals)
+
+
+def test_a_plan_is_made_once_for_the_same_nodes():
+    operator = Adjacency(path_graph(), num_nodes=N).operator("gcn")
+    nodes = torch.tensor([3, 4])
+    assert plan(operator, nodes, WIDTHS) is plan(operator, nodes, WIDTHS)
+    nodes += 1
+    assert plan(operator, nodes, WIDTHS)[-1] is None or plan(operator, nodes, WIDTHS)[-1].nodes is nodes

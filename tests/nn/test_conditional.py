@@ -1,0 +1,149 @@
+r"""An expert that runs for some nodes answers them as it does when it runs for all."""
+
+import pytest
+import torch
+import torch_geometric.nn as pyg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mowst import MLP, Cascade, LearnedConfidence, Mowst, PowerConfidence, build_expert
+from mowst.graph import frontier
+from mowst.nn.contract import call_expert
+from mowst.nn.experts import EXPERTS
+
+F_IN, CLASSES = 5, 3
+SIZES = {"in_channels": F_IN, "hidden_channels": 8, "out_channels": CLASSES, "num_layers": 3}
+PYG = {
+    "GCN": pyg.GCN,
+    "GraphSAGE": pyg.GraphSAGE,
+    "GIN": pyg.GIN,
+    "GAT": pyg.GAT,
+    "EdgeCNN": pyg.EdgeCNN,
+}
+
+
+@pytest.fixture(params=[-1e6, 1e12], ids=["always pruned", "never pruned"], autouse=True)
+def cost(request, monkeypatch):
+    monkeypatch.setattr(frontier, "TAKE", request.param)
+
+
+@st.composite
+def graphs(draw):
+    num_nodes = draw(st.integers(1, 14))
+    node = st.integers(0, num_nodes - 1)
+    edges = draw(st.lists(st.tuples(node, node), max_size=40))
+    weighted = draw(st.booleans())
+    x = torch.randn(num_nodes, F_IN, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
+    edge_index = torch.tensor(edges, dtype=torch.long).view(-1, 2).t().contiguous()
+    weight = torch.rand(edge_index.size(1)) + 0.1 if weighted else None
+    nodes = draw(st.lists(node, unique=True, min_size=1))
+    return x, edge_index, weight, torch.tensor(nodes)
+
+
+def few(function):
+    return settings(max_examples=12, deadline=None)(given(graphs())(function))
+
+
+@pytest.mark.parametrize("name", EXPERTS.names())
+@pytest.mark.parametrize("norm", ["layer_norm", "batch_norm"])
+def test_every_expert_answers_some_nodes_as_it_answers_all(name, norm):
+    if norm == "batch_norm" and name in ("h2gcn", "linkx", "gprgnn"):
+        pytest.skip("has no choice of norms")
+    more = {} if name in ("h2gcn", "linkx") else {"norm": norm}
+
+    @few
+    def check(graph):
+        x, edge_index, weight, nodes = graph
+        torch.manual_seed(0)
+        expert = build_expert(name, **SIZES, num_nodes=x.size(0), **more).eval()
+        weight = weight if getattr(expert, "supports_edge_weight", False) or name == "mlp" else None
+        whole = call_expert(expert, x, edge_index, weight)
+        torch.testing.assert_close(call_expert(expert, x, edge_index, weight, nodes=nodes), whole[nodes])
+
+    check()
+
+
+@pytest.mark.parametrize("name", PYG)
+@pytest.mark.parametrize(
+    "options", [{}, {"norm": "batch_norm", "jk": "last"}, {"act_first": True, "norm": "graph_norm"}], ids=str
+)
+def test_models_of_pyg_answer_some_nodes_as_they_answer_all(name, options):
+    torch.manual_seed(0)
+    expert = PYG[name](**SIZES, **options).eval()
+
+    @few
+    def check(graph):
+        x, edge_index, weight, nodes = graph
+        weight = weight if expert.supports_edge_weight else None
+        with torch.no_grad():
+            whole = call_expert(expert, x, edge_index, weight)
+            torch.testing.assert_close(call_expert(expert, x, edge_index, weight, nodes=nodes), whole[nodes])
+
+    check()
+
+
+class TwoHops(torch.nn.Module):
+    num_hops = 2
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = pyg.GCNConv(F_IN, 8), pyg.GCNConv(8, CLASSES)
+        self.rows = []
+
+    def forward(self, x, edge_index, edge_weight=None):
+        self.rows.append(x.size(0))
+        return self.conv2(self.conv1(x, edge_index, edge_weight).relu(), edge_index, edge_weight)
+
+
+@few
+def test_a_module_that_tells_its_hops_runs_on_its_subgraph(graph):
+    x, edge_index, weight, nodes = graph
+    torch.manual_seed(0)
+    expert = TwoHops().eval()
+    whole = call_expert(expert, x, edge_index, weight)
+    torch.testing.assert_close(call_expert(expert, x, edge_index, weight, nodes=nodes), whole[nodes])
+
+
+def test_the_subgraph_is_small_and_a_module_without_hops_runs_on_all():
+    line = torch.stack([torch.arange(99), torch.arange(1, 100)])
+    x, expert = torch.randn(100, F_IN), TwoHops().eval()
+    call_expert(expert, x, torch.cat([line, line.flip(0)], dim=1), nodes=torch.tensor([50]))
+    assert expert.rows == [7]
+    expert.num_hops = None
+    call_expert(expert, x, line, nodes=torch.tensor([50]))
+    assert expert.rows == [7, 100]
+
+
+@pytest.mark.parametrize("strong", ["gcn", "sage", "gat", "tuned-gcn"])
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.6, 1.1])
+def test_a_threshold_answers_by_the_full_forward_of_the_chosen_expert(data, strong, threshold):
+    torch.manual_seed(0)
+    sizes = {**SIZES, "in_channels": 6}
+    model = Mowst(MLP(**sizes), build_expert(strong, **sizes), PowerConfidence(0.5)).eval()
+    out = model(data.x, data.edge_index)
+    chosen = torch.where((out.confidence >= threshold).unsqueeze(-1), out.weak, out.strong)
+    assert torch.equal(model.predict(data.x, data.edge_index, threshold=threshold), chosen.argmax(dim=-1))
+
+
+@pytest.mark.parametrize("budget", [0.0, 0.1, 0.34, 1.0])
+def test_a_budget_sends_exactly_that_share_of_the_least_confident_on(data, budget):
+    torch.manual_seed(0)
+    sizes = {**SIZES, "in_channels": 6}
+    model = Mowst(MLP(**sizes), build_expert("sage", **sizes), LearnedConfidence(8)).eval()
+    out = model(data.x, data.edge_index)
+    sent = out.confidence.argsort()[: int(30 * budget)]
+    expected = out.weak.argmax(dim=-1).index_put((sent,), out.strong.argmax(dim=-1)[sent])
+    assert torch.equal(model.predict(data.x, data.edge_index, budget=budget), expected)
+
+
+def test_choices_that_exclude_each_other_are_refused(data):
+    sizes = {**SIZES, "in_channels": 6}
+    model = Mowst(MLP(**sizes), build_expert("sage", **sizes), LearnedConfidence(8))
+    for choice in ({"threshold": 0.5, "budget": 0.1}, {"budget": 0.1, "sample": True}):
+        with pytest.raises(ValueError, match="give one of threshold, budget and sample=True"):
+            model.predict(data.x, data.edge_index, **choice)
+    with pytest.raises(ValueError, match=r"in \[0, 1\], got 3"):
+        model.predict(data.x, data.edge_index, budget=3)
+    cascade = Cascade([MLP(**sizes)] * 3, [PowerConfidence()] * 2)
+    with pytest.raises(ValueError, match="a budget is for two experts, here are 3: give a threshold"):
+        cascade.predict(data.x, data.edge_index, budget=0.5)
