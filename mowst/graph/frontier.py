@@ -77,7 +77,8 @@ def _plan(operator: Operator, nodes: Tensor, widths: Sequence[tuple[int, int]]) 
             break
         frontiers.append(_with_neighbours(matrix, wanted))
     best = totals.index(min(totals))
-    ids = [nodes, *(torch.from_numpy(part).to(nodes.device) for part in frontiers[1 : best + 1])]
+    # Another view of the given nodes: a plan that held them would keep its own memory alive.
+    ids = [nodes.detach(), *(torch.from_numpy(part).to(nodes.device) for part in frontiers[1 : best + 1])]
     # The first pruned layer reads the rows of all nodes, unless it is the first layer of all.
     before = [*ids[1:best], ids[best] if best == len(widths) else None]
     steps = [Step(operator, *pair) for pair in zip(ids[:best], before, strict=True)] if best else []

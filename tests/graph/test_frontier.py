@@ -84,9 +84,12 @@ def test_the_plan_chosen_is_the_cheapest_by_its_own_costs(monkeypatch):
         assert totals[chosen] == min(totals)
 
 
-def test_a_plan_is_made_once_for_the_same_nodes():
+def test_a_plan_is_made_once_for_the_same_nodes_and_dies_with_them(always):
     operator = Adjacency(path_graph(), num_nodes=N).operator("gcn")
     nodes = torch.tensor([3, 4])
     assert plan(operator, nodes, WIDTHS) is plan(operator, nodes, WIDTHS)
+    assert len(operator.plans) == 1
     nodes += 1
-    assert plan(operator, nodes, WIDTHS)[-1] is None or plan(operator, nodes, WIDTHS)[-1].nodes is nodes
+    assert plan(operator, nodes, WIDTHS)[-1].nodes.tolist() == [4, 5]
+    del nodes
+    assert len(operator.plans) == 0
