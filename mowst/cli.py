@@ -2,7 +2,7 @@ r"""The command line: :obj:`mowst train`, :obj:`evaluate`, :obj:`datasets`, :obj
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 import mowst
 from mowst.allocator import keep_freed_memory
 from mowst.bench import run_suite
-from mowst.data import DATASETS, data_root, load_task
+from mowst.data import DATASETS, data_root, find_dataset, load_task
 from mowst.data.transforms import TRANSFORMS
 from mowst.io import write_json
+from mowst.metrics import METRICS
 from mowst.nn.build import ModelConfig, build_model
 from mowst.nn.cascade import Cascade
 from mowst.nn.mowst import Mowst
 from mowst.presets import PRESETS, preset
+from mowst.task import GraphTask
 from mowst.train import METHODS, ProgressBar, RunFolder, TrainConfig, environment, fit, score_model
 
 PERCENT = "{:.2f}".format
@@ -53,11 +55,14 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
 
     train = ArgumentParser(description="Trains an MLP and a GNN, and the confidence that decides between them.")
     train.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below")
-    train.add_argument("data", nargs="?", default="digits", help="name of a data set, see 'mowst datasets'")
+    train.add_argument("data", nargs="?", default="digits", help="a data set, see 'mowst datasets', or a folder")
     train.add_argument("--preset", default="default", help=f"settings to start from, one of {', '.join(PRESETS)}")
     train.add_argument("--transforms", type=list[str], default=[], help=f"of {', '.join(TRANSFORMS)}")
     train.add_argument("--method", default="mowst", help=f"one of {', '.join(METHODS)}")
     train.add_argument("--split", type=int | str, default=0, help="which split, or 'random-SEED'")
+    train.add_argument("--metric", type=str | None, help=f"one of {', '.join(METRICS)}, else the data set's own")
+    train.add_argument("--class_weight", type=str | list[float] | None, help="'balanced', or one weight for each class")
+    train.add_argument("--inductive", type=bool, default=False, help="hide test nodes and their edges from training")
     train.add_argument("--seed", type=int, default=0, help="seed of parameters and training")
     _add_places(train)
     train.add_argument("--run_dir", type=str | None, help="folder to write, by default a new one under runs/")
@@ -74,9 +79,10 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
     _add_places(evaluate)
     commands.add_subcommand("evaluate", evaluate, help="score the model of a run")
 
-    datasets = ArgumentParser(description="Lists the known data sets.")
+    datasets = ArgumentParser(description="Lists the known data sets, or compares one with what is published of it.")
+    datasets.add_argument("name", nargs="?", type=str | None, help="data set to compare, of the files that are here")
     _add_root(datasets)
-    commands.add_subcommand("datasets", datasets, help="list the known data sets")
+    commands.add_subcommand("datasets", datasets, help="list the known data sets, or check one")
     bench = ArgumentParser(description="Compares the speed of this package with PyG's, in under two minutes.")
     bench.add_argument("--out", type=str | None, help="JSON file to write")
     commands.add_subcommand("bench", bench, help="compare speeds on this machine")
@@ -100,7 +106,7 @@ def _spelled(argument: str) -> str:
 
 def _train(options: Namespace) -> None:
     mowst.seed_everything(options.seed)
-    task = load_task(options.data, root=options.root, split=options.split, transforms=options.transforms)
+    task = _load(options.data, options.root, options.split, options.as_dict())
     model = build_model(
         _filled(ModelConfig, options),
         in_channels=task.num_features,
@@ -109,7 +115,7 @@ def _train(options: Namespace) -> None:
     )
     config = {key: value for key, value in options.as_dict().items() if key not in ("config", "run_dir")}
     folder = RunFolder(options.run_dir or _new_run(options), config)
-    print(f"{task}\n{model}")
+    print(task.report() if Path(options.data).is_dir() else task, model, sep="\n")
     result = fit(
         model,
         task,
@@ -133,8 +139,7 @@ def _evaluate(options: Namespace) -> None:
     config = folder.config
     data = options.data or config["data"]
     split = config["split"] if options.split is None else options.split
-    transforms = config.get("transforms", ())
-    task = load_task(data, root=options.root or config.get("root"), split=split, transforms=transforms)
+    task = _load(data, options.root or config.get("root"), split, config)
     model = (Cascade if config.get("middle") else Mowst).load(folder.model_path, trust=options.trust)
     device = _device(options)
     scores = score_model(model.to(device), task.to(device))
@@ -147,14 +152,13 @@ def _evaluate(options: Namespace) -> None:
 
 
 def _datasets(options: Namespace) -> None:
+    if options.name:
+        return _check(options.name, options.root)
     root = data_root(options.root)
     rows = [
         {
             "name": info.name,
-            "nodes": info.num_nodes,
-            "edges": info.num_edges,
-            "features": info.num_features,
-            "classes": info.num_classes,
+            **info.statistics,
             "metric": info.metric,
             "splits": info.protocol,
             "preprocessing": ", ".join(info.preprocessing),
@@ -165,6 +169,19 @@ def _datasets(options: Namespace) -> None:
     ]
     table = pd.DataFrame(rows).convert_dtypes().astype(object)
     print(table.where(table.notna(), "-").to_string(index=False))
+
+
+def _check(name: str, root: str | None) -> None:
+    published = find_dataset(name).statistics
+    task = load_task(name, root=root, split="random-0", fetch=False)
+    sizes = (task.num_nodes, task.data.num_edges, task.num_features, task.num_classes)
+    found = dict(zip(published, sizes, strict=True))
+    table = pd.DataFrame({"published": published, "found": found}, dtype="Int64").astype(object)
+    print(table.where(table.notna(), "-").to_string())
+    wrong = [f"{published[key]} {key}, found {found[key]}" for key in found if published[key] not in (None, found[key])]
+    if wrong:
+        raise ValueError(f"'{task.name}' differs from what is published: {'; '.join(wrong)}")
+    print(f"'{task.name}' matches what is published")
 
 
 def _bench(options: Namespace) -> None:
@@ -182,6 +199,12 @@ def _bench(options: Namespace) -> None:
 
 def _times(row: Mapping[str, Any], name: str) -> str:
     return f" ({row['times_ours'][name]:.1f} times ours)" if name in row["times_ours"] else ""
+
+
+def _load(data: str, root: str | None, split: int | str, config: Mapping[str, Any]) -> GraphTask:
+    task = load_task(data, root=root, split=split, transforms=config.get("transforms", ()))
+    chosen = {key: config[key] for key in ("metric", "class_weight", "inductive") if config.get(key)}
+    return replace(task, **chosen) if chosen else task
 
 
 def _names(model: Cascade, options: Mapping[str, Any] | Namespace) -> dict[str, str]:
@@ -213,6 +236,6 @@ def _device(options: Namespace) -> str:
 
 def _new_run(options: Namespace) -> Path:
     strong = options.strong.rpartition(".")[2].lower()
-    stem = f"{options.data}-{strong}-{options.method}-split{options.split}-seed{options.seed}"
+    stem = f"{Path(options.data).resolve().name}-{strong}-{options.method}-split{options.split}-seed{options.seed}"
     taken = (Path("runs") / f"{stem}{suffix}" for suffix in ["", *(f"-{k}" for k in range(2, 10_000))])
     return next(path for path in taken if not path.exists())

@@ -5,13 +5,14 @@ import os
 import pickle
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import pandas as pd
 import scipy.io
 import yaml
 from scipy.sparse import csr_matrix, issparse
@@ -26,6 +27,9 @@ _SAFE_GLOBALS = {
     ("collections", "defaultdict"),
     *((module, name) for module in ("__builtin__", "builtins") for name in ("list", "dict", "tuple", "set")),
 }
+
+
+CSR_PARTS = ("data", "indices", "indptr", "shape")
 
 
 class _YamlLoader(yaml.SafeLoader):
@@ -101,6 +105,26 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return value
 
 
+def read_json(path: str | Path) -> Any:
+    r"""Reads a JSON file.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    with open(path, encoding="utf-8") as file, _parsing(path, "JSON file"):
+        return json.load(file)
+
+
+def load_npy(path: str | Path) -> np.ndarray:
+    r"""Reads a single NumPy array; pickled objects inside are refused.
+
+    Raises:
+        ValueError: If the file is no readable array.
+    """
+    with open(path, "rb") as file, _parsing(path, "NumPy array (.npy) without pickled objects"):
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
 def load_npz(path: str | Path, keys: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     r"""Reads the arrays of a NumPy archive; pickled objects inside are refused.
 
@@ -117,6 +141,45 @@ def load_npz(path: str | Path, keys: Sequence[str] | None = None) -> dict[str, n
             raise ValueError("it holds a single array")
         found = {key: archive[key] for key in (archive.files if keys is None else keys) if key in archive.files}
     return _require(found, keys, path)
+
+
+def csr_of(arrays: Mapping[str, np.ndarray], path: str | Path, prefix: str = "") -> csr_matrix:
+    r"""The matrix whose parts are :obj:`data`, :obj:`indices`, :obj:`indptr`, :obj:`shape`, named after a prefix.
+
+    Raises:
+        ValueError: If they are not those of a CSR matrix; names the path that they were read from.
+    """
+    data, indices, indptr, shape = (arrays[f"{prefix}{part}"] for part in CSR_PARTS)
+    try:
+        csr = csr_matrix((data, indices, indptr), shape=tuple(shape))
+        csr.check_format(full_check=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {prefix.rstrip('_') or 'it'} is not a CSR matrix: {error}") from error
+    return csr
+
+
+def load_csv(
+    path: str | Path, header: bool = False, columns: Sequence[str] | None = None, dtype: Any = None
+) -> pd.DataFrame:
+    r"""Reads a table of comma-separated values, :obj:`.gz` or plain. An empty cell is text, which a :obj:`dtype` of
+    numbers refuses.
+
+    Args:
+        path (str or Path): The file.
+        header (bool, optional): Whether the first line names the columns. (default: :obj:`False`)
+        columns (sequence of str, optional): The columns to read, in this order. :obj:`None` reads all.
+            (default: :obj:`None`)
+        dtype (optional): The type of all values. (default: :obj:`None`)
+
+    Raises:
+        ValueError: If the file is no readable table of such values, or lacks a column.
+    """
+    with open(path, "rb") as file, _parsing(path, "table of comma-separated values"):
+        compression = "gzip" if str(path).endswith(".gz") else None
+        first = 0 if header else None
+        table = pd.read_csv(file, header=first, dtype=dtype, compression=compression, keep_default_na=False)
+    _require(dict(table), columns, path)
+    return table if columns is None else table[list(columns)]
 
 
 def load_mat(path: str | Path, keys: Sequence[str]) -> dict[str, Any]:
@@ -147,6 +210,21 @@ def safe_unpickle(path: str | Path) -> Any:
         value = _SafeUnpickler(file, encoding="latin1").load()
         _check_sparse(value)
     return value
+
+
+def load_dicts(path: str | Path) -> list[dict[str, Any]]:
+    r"""Reads a NumPy array (.npy) of dictionaries, which are pickled there, under the rules of :func:`safe_unpickle`.
+
+    Raises:
+        ValueError: If the file is no such array, or names anything else.
+    """
+    with open(path, "rb") as file, _parsing(path, "NumPy array (.npy) of dictionaries"):
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        values = list(np.atleast_1d(_SafeUnpickler(file, encoding="latin1").load()))
+        if wrong := [value for value in values if not isinstance(value, dict)]:
+            raise ValueError(f"it holds {type(wrong[0]).__name__}")
+    return values
 
 
 class _SafeUnpickler(pickle.Unpickler):

@@ -1,18 +1,22 @@
 r"""A node classification task: one graph, its splits, its metric."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.utils import subgraph
 
+from mowst.convert import from_networkx, repair
 from mowst.metrics import METRICS, expected_score
+from mowst.validation import SPLITS, Report, Weights, problems, remarks
 
-SPLITS = ("train", "val", "test")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,6 +33,13 @@ class GraphTask:
         name (str, optional): The name in logs and results. (default: :obj:`"graph"`)
         split (int or str, optional): Which split the masks are. (default: :obj:`0`)
         preprocessing (tuple[str, ...], optional): What was done to the published graph. (default: :obj:`()`)
+        class_weight (str or list[float], optional): The weight of each class in every loss, of training and of
+            validation; metrics know none. :obj:`"balanced"` gives class :math:`c` with :math:`n_c` of :math:`n`
+            training nodes :math:`n / (C' \, n_c)`, for the :math:`C'` classes that have one, and others 1.
+            (default: :obj:`None`)
+        inductive (bool, optional): If set to :obj:`True`, test nodes and their edges do not exist in training and in
+            the choice among states, see :attr:`visible`. (default: :obj:`False`)
+        repaired (tuple[str, ...], optional): What was changed to make the graph a task. (default: :obj:`()`)
 
     Shapes:
         - **x:** :math:`(N, F)`, **edge_index:** :math:`(2, E)`, **edge_weight:** :math:`(E)`, **y:** :math:`(N)`,
@@ -45,14 +56,31 @@ class GraphTask:
     name: str = "graph"
     split: int | str = 0
     preprocessing: tuple[str, ...] = ()
+    class_weight: Weights = None
+    inductive: bool = False
+    repaired: tuple[str, ...] = ()
+
+    splits: ClassVar[tuple[str, ...]] = SPLITS
 
     def __post_init__(self) -> None:
-        problems = list(_problems(self))
-        if problems:
-            raise ValueError("\n  - ".join([f"The task '{self.name}' cannot be used:", *problems]))
+        found = list(
+            problems(self.data, self.masks, self.num_classes, self.metric, self.class_weight, splits=self.splits)
+        )
+        if found:
+            raise ValueError("\n  - ".join([f"The task '{self.name}' cannot be used:", *found]))
 
     @classmethod
-    def from_data(cls, data: Data, split: int = 0, metric: str = "accuracy", name: str = "graph") -> "GraphTask":
+    def from_data(
+        cls,
+        data: Data,
+        split: int = 0,
+        metric: str = "accuracy",
+        name: str = "graph",
+        *,
+        draw: Callable[[Tensor, int], dict[str, Tensor]] | None = None,
+        class_weight: Weights = None,
+        inductive: bool = False,
+    ) -> "GraphTask":
         r"""Makes a task of a PyG graph that carries its own masks and labels. The masks move into the task.
 
         Args:
@@ -61,6 +89,12 @@ class GraphTask:
             split (int, optional): The column of masks that hold several splits. (default: :obj:`0`)
             metric (str, optional): A key of :obj:`mowst.metrics.METRICS`. (default: :obj:`"accuracy"`)
             name (str, optional): The name in logs and results. (default: :obj:`"graph"`)
+            draw (callable, optional): Makes the masks of labels and the seed :obj:`split` where the graph carries
+                none, such as :func:`mowst.data.stratified_split`. (default: :obj:`None`)
+            class_weight, inductive (optional): The fields of the task.
+
+        Types and shapes that are not a task's but mean the same are repaired, which is logged as a warning and kept
+        in :meth:`report`; what that tells besides is logged as information.
 
         Shapes:
             - **masks:** :math:`(N)` or :math:`(N, S)`; **y:** :math:`(N)` or :math:`(N, 1)`, integers, or floats
@@ -69,11 +103,57 @@ class GraphTask:
         Raises:
             ValueError: If a mask is missing, there is no such split, or the task cannot be used.
         """
-        data = copy(data)
-        masks = {key: _column(data.pop(f"{key}_mask", None), key, split) for key in SPLITS}
-        data.y = None if data.y is None else _class_ids(data.y)
-        num_classes = int(data.y.max()) + 1 if data.y is not None and data.y.numel() else 0
-        return cls(data, masks=masks, num_classes=num_classes, metric=metric, name=name, split=split)
+        data, repaired = repair(data)
+        carried = {key: data.pop(f"{key}_mask", None) for key in SPLITS}
+        if draw is not None and all(mask is None for mask in carried.values()):
+            labelled = data.y is not None and data.y.dim() == 1 and bool((data.y >= 0).any())
+            masks = draw(data.y, split) if labelled else {}
+        else:
+            masks = {key: _column(mask, key, split) for key, mask in carried.items()}
+        numbered = data.y is not None and data.y.dtype == torch.int64 and data.y.numel()
+        num_classes = int(data.y.max()) + 1 if numbered else 0
+        task = cls(
+            data,
+            masks=masks,
+            num_classes=num_classes,
+            metric=metric,
+            name=name,
+            split=split,
+            class_weight=class_weight,
+            inductive=inductive,
+            repaired=tuple(repaired),
+        )
+        task.log()
+        return task
+
+    @classmethod
+    def from_networkx(
+        cls,
+        graph: Any,
+        features: str | Sequence[str] = "x",
+        label: str = "y",
+        weight: str = "weight",
+        **kwargs: Any,
+    ) -> "GraphTask":
+        r"""Makes a task of a NetworkX graph, directed or not; an undirected edge runs both ways. Nodes are numbered in
+        the order of the graph, :obj:`data.node_ids` lists their own ids, and :obj:`data.class_names` the classes if
+        the labels are names.
+
+        Args:
+            graph (networkx.Graph): The graph. Its nodes may carry :obj:`train_mask`, :obj:`val_mask`,
+                :obj:`test_mask`, or an attribute :obj:`split` of :obj:`"train"`, :obj:`"val"`, :obj:`"test"`.
+            features (str or list[str], optional): The node attributes that are the features, each a number or an
+                array. (default: :obj:`"x"`)
+            label (str, optional): The node attribute that is the label; without it, or with :obj:`None`, NaN or
+                :obj:`-1`, a node is unlabelled. (default: :obj:`"y"`)
+            weight (str, optional): The edge attribute that is the weight, 1 where only some edges have it.
+                (default: :obj:`"weight"`)
+            **kwargs (optional): See :meth:`from_data`.
+
+        Raises:
+            ValueError: If a node lacks its features, a label is none, or the task cannot be used.
+        """
+        return cls.from_data(from_networkx(graph, features, label, weight), **kwargs)
 
     @property
     def num_nodes(self) -> int:
@@ -82,6 +162,46 @@ class GraphTask:
     @property
     def num_features(self) -> int:
         return self.data.x.size(1)
+
+    @cached_property
+    def visible(self) -> "GraphTask":
+        r"""What training and the choice among states may see: the task itself, or of an inductive one the graph that
+        its train, val and unlisted nodes induce, without a test split.
+        """
+        if not self.inductive:
+            return self
+        keep, data = ~self.masks["test"], self.data
+        edge_index, _, kept = subgraph(
+            keep, data.edge_index, relabel_nodes=True, num_nodes=self.num_nodes, return_edge_mask=True
+        )
+        seen = Data(x=data.x[keep], edge_index=edge_index, y=data.y[keep])
+        if data.edge_weight is not None:
+            seen.edge_weight = data.edge_weight[kept]
+        fields = {field: getattr(self, field) for field in ("num_classes", "metric", "name", "split", "class_weight")}
+        return VisibleTask(seen, masks={key: self.masks[key][keep] for key in VisibleTask.splits}, **fields)
+
+    @cached_property
+    def class_weights(self) -> Tensor | None:
+        r"""The weights of the classes in the losses, :math:`(C)`, or :obj:`None` if all weigh the same."""
+        if self.class_weight is None:
+            return None
+        if not isinstance(self.class_weight, str):
+            return torch.as_tensor(self.class_weight, dtype=self.data.x.dtype, device=self.data.x.device)
+        counts = self.labels("train").bincount(minlength=self.num_classes)
+        weights = counts.sum() / ((counts > 0).sum() * counts.clamp(min=1))
+        return torch.where(counts > 0, weights, 1.0).to(self.data.x.dtype)
+
+    def report(self) -> Report:
+        r"""What was repaired to make the graph a task, and what in it is allowed but may be a mistake."""
+        return Report(str(self), repaired=self.repaired, told=tuple(remarks(self.data, self.masks, self.num_classes)))
+
+    def log(self) -> None:
+        r"""Logs the report; nothing is computed for information that no one listens to."""
+        for line in self.repaired:
+            logger.warning("%s: %s", self.name, line)
+        if logger.isEnabledFor(logging.INFO):
+            for line in self.report().told:
+                logger.info("%s: %s", self.name, line)
 
     def index(self, split: str) -> Tensor:
         r"""The ids of the nodes of a split, :math:`(n)`."""
@@ -139,7 +259,7 @@ class GraphTask:
 
     def nll(self, prob: Tensor, split: str = "val") -> Tensor:
         r"""The mean negative log-likelihood :math:`-\frac{1}{n} \sum_v \log p_{v, y_v}` of a split, finite also where
-        a probability has underflowed to 0.
+        a probability has underflowed to 0. Under class weights it is the weighted mean, as the training loss is.
 
         Args:
             prob (Tensor): The class probabilities of all nodes, or of the split's nodes in the order of :meth:`index`.
@@ -149,8 +269,12 @@ class GraphTask:
             - **prob:** :math:`(N, C)` or :math:`(n, C)`, **output:** a scalar
         """
         prob = self._on(prob, split)
-        true = prob.gather(1, self.labels(split).unsqueeze(1))
-        return -true.clamp(min=torch.finfo(prob.dtype).tiny).log().mean()
+        true = prob.gather(1, self.labels(split).unsqueeze(1)).squeeze(1)
+        losses = -true.clamp(min=torch.finfo(prob.dtype).tiny).log()
+        if self.class_weights is None:
+            return losses.mean()
+        weight = self.class_weights[self.labels(split)]
+        return (weight * losses).sum() / weight.sum()
 
     def to(self, device: torch.device | str) -> "GraphTask":
         r"""The same task on a device."""
@@ -189,6 +313,12 @@ class GraphTask:
         return prob[index]
 
 
+class VisibleTask(GraphTask):
+    r"""The part of an inductive task that training may see."""
+
+    splits = ("train", "val")
+
+
 def _lookup(values: dict[str, Tensor], split: str) -> Tensor:
     if split not in values:
         raise ValueError(f"There is no split '{split}'; known: {', '.join(values)}")
@@ -197,109 +327,12 @@ def _lookup(values: dict[str, Tensor], split: str) -> Tensor:
 
 def _column(mask: Tensor | None, key: str, split: int) -> Tensor:
     if mask is None:
-        raise ValueError(f"data.{key}_mask is missing; set it, or build GraphTask(data, masks=...)")
+        raise ValueError(
+            f"data.{key}_mask is missing; set it, build GraphTask(data, masks=...), or draw a split: "
+            "draw=mowst.data.stratified_split"
+        )
     if mask.dim() == 2 and not 0 <= split < mask.size(1):
         raise ValueError(f"There is no split {split}: data.{key}_mask holds splits 0 to {mask.size(1) - 1}")
     if mask.dim() == 1 and split != 0:
         raise ValueError(f"There is no split {split}: data.{key}_mask holds only split 0")
     return mask[:, split] if mask.dim() == 2 else mask
-
-
-def _class_ids(y: Tensor) -> Tensor:
-    y = y.squeeze(1) if y.dim() == 2 and y.size(1) == 1 else y
-    if y.is_floating_point():
-        y = torch.where(y.isnan(), -1.0, y)
-        return y.long() if bool((y == y.round()).all()) else y
-    return y.long()
-
-
-def _problems(task: GraphTask) -> Iterator[str]:
-    data, x, y = task.data, task.data.x, task.data.y
-    if x is None or x.dim() != 2:
-        yield "x is missing" if x is None else f"x must be [nodes, features], got shape {tuple(x.shape)}"
-        return
-    if x.size(0) == 0:
-        yield "the graph has no nodes"
-        return
-    yield from _feature_problems(x)
-    yield from _edge_problems(data.edge_index, data.get("edge_weight"), num_nodes=x.size(0))
-    yield from _label_problems(y, num_nodes=x.size(0), num_classes=task.num_classes)
-    yield from _mask_problems(task.masks, num_nodes=x.size(0))
-    labelled = y is not None and y.shape == x.shape[:1]
-    for key, mask in task.masks.items():
-        if labelled and mask.dtype == torch.bool and mask.shape == x.shape[:1]:
-            yield from _split_problems(key, y[mask], mask, metric=task.metric)
-    if task.metric not in METRICS:
-        yield f"the metric '{task.metric}' is unknown; known: {', '.join(METRICS)}"
-    if task.metric == "roc_auc" and task.num_classes != 2:
-        yield f"roc_auc needs 2 classes, the task has {task.num_classes}; use accuracy or f1"
-
-
-def _feature_problems(x: Tensor) -> Iterator[str]:
-    if not x.is_floating_point():
-        yield f"x must be floating point, got {x.dtype}; x.float() makes it so"
-    # A finite sum clears all values in one pass, without a second array of their size.
-    elif not x.sum().isfinite() and (count := int((bad := ~x.isfinite()).sum())):
-        node, column = bad.nonzero()[0].tolist()
-        yield f"x holds {count} NaN or infinite values, the first at node {node}, column {column}"
-
-
-def _edge_problems(edge_index: Tensor | None, edge_weight: Tensor | None, num_nodes: int) -> Iterator[str]:
-    if not isinstance(edge_index, Tensor):
-        yield "edge_index is missing"
-        return
-    if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.dtype != torch.int64:
-        yield f"edge_index must be int64 of shape [2, edges], got {edge_index.dtype} of {tuple(edge_index.shape)}"
-        return
-    outside = ((edge_index < 0) | (edge_index >= num_nodes)).any(dim=0)
-    if count := int(outside.sum()):
-        edge = int(outside.nonzero()[0])
-        ends = tuple(edge_index[:, edge].tolist())
-        yield f"{count} edges leave the nodes 0 to {num_nodes - 1}, the first is edge {edge}: {ends}"
-    if edge_weight is None:
-        return
-    if edge_weight.shape != edge_index.shape[1:]:
-        yield f"edge_weight must have one entry for each of {edge_index.size(1)} edges, got {tuple(edge_weight.shape)}"
-    elif count := int((bad := ~edge_weight.isfinite()).sum()):
-        yield f"edge_weight holds {count} NaN or infinite values, the first at edge {int(bad.nonzero()[0])}"
-
-
-def _label_problems(y: Tensor | None, num_nodes: int, num_classes: int) -> Iterator[str]:
-    if y is None:
-        yield "y is missing"
-    elif y.dim() == 2 and y.size(1) > 1:
-        yield f"y has shape {tuple(y.shape)}: several labels per node are not supported, give one class id per node"
-    elif y.shape != (num_nodes,) or y.dtype != torch.int64:
-        yield f"y must be int64 of shape ({num_nodes},), got {y.dtype} of {tuple(y.shape)}"
-    else:
-        outside = (y < -1) | (y >= num_classes)
-        if count := int(outside.sum()):
-            node = int(outside.nonzero()[0])
-            known = f"0 to {num_classes - 1}, or -1 for none"
-            yield f"{count} labels are outside {known}; the first is {int(y[node])} at node {node}"
-        if (found := y[y >= 0].unique().numel()) < 2:
-            yield f"the labelled nodes hold {found} class{'es' * (found != 1)}; a task needs at least 2"
-
-
-def _mask_problems(masks: dict[str, Tensor], num_nodes: int) -> Iterator[str]:
-    if missing := [key for key in SPLITS if key not in masks]:
-        yield f"the masks lack {', '.join(missing)}; given: {', '.join(masks) or 'none'}"
-    usable = {}
-    for key, mask in masks.items():
-        if mask.dtype != torch.bool or mask.shape != (num_nodes,):
-            yield f"the {key} mask must be bool of shape ({num_nodes},), got {mask.dtype} of {tuple(mask.shape)}"
-        else:
-            usable[key] = mask
-    for one, other in combinations(usable, 2):
-        if count := int((both := usable[one] & usable[other]).sum()):
-            yield f"{one} and {other} share {count} nodes, the first is node {int(both.nonzero()[0])}"
-
-
-def _split_problems(key: str, y: Tensor, mask: Tensor, metric: str) -> Iterator[str]:
-    if y.numel() == 0:
-        yield f"the {key} mask is empty"
-    elif count := int((bad := y < 0).sum()):
-        node = int(mask.nonzero()[int(bad.nonzero()[0])])
-        yield f"{count} {key} nodes have no label, the first is node {node}"
-    elif metric == "roc_auc" and y.unique().numel() < 2:
-        yield f"the {key} nodes hold one class; roc_auc needs both"

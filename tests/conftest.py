@@ -29,6 +29,13 @@ def random_graph(num_nodes: int = 30, num_features: int = 6, num_classes: int = 
     return Data(x=x, y=y, edge_index=edge_index, **masks)
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    r"""Nothing is downloaded, and caches lie beside the files of the test."""
+    monkeypatch.setenv("MOWST_OFFLINE", "1")
+    monkeypatch.delenv("MOWST_CACHE", raising=False)
+
+
 @pytest.fixture
 def data() -> Data:
     return random_graph()

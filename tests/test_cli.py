@@ -1,11 +1,13 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mowst.cli import _parser, main
+from mowst.data import DATASETS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -105,6 +107,26 @@ def test_datasets_lists_what_can_be_typed(here, capsys):
     assert main(["datasets"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
     assert {"digits", "csbm", "cora", "computers", "minesweeper", "amherst41"} <= set(listed)
+
+
+def test_a_data_set_is_compared_with_what_is_published(here, capsys, monkeypatch):
+    assert main(["datasets", "digits"]) == 0
+    out = capsys.readouterr().out
+    assert "'digits' matches what is published" in out
+    assert [line.split() for line in out.splitlines()[:2]] == [["published", "found"], ["nodes", "1797", "1797"]]
+    monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], num_edges=7740, num_classes=None))
+    assert main(["datasets", "digits"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err == "mowst: 'digits' differs from what is published: 7740 edges, found 7738\n"
+    assert ["classes", "-", "10"] in [line.split() for line in captured.out.splitlines()]
+
+
+def test_only_what_is_on_disk_is_compared(here, capsys, monkeypatch):
+    monkeypatch.delenv("MOWST_OFFLINE")
+    assert main(["datasets", "penn94", "--root", "."]) == 1
+    error = capsys.readouterr().err
+    assert "linkx/penn94/raw/data.mat  from https://" in error and "Nothing is downloaded" in error
+    assert not list(here.iterdir())
 
 
 def test_help_reads(capsys):

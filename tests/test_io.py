@@ -8,7 +8,19 @@ import pytest
 import scipy.io
 import scipy.sparse as sp
 
-from mowst.io import atomic_write, load_mat, load_npz, read_yaml, safe_unpickle, write_json, write_yaml
+from mowst.io import (
+    atomic_write,
+    load_csv,
+    load_dicts,
+    load_mat,
+    load_npy,
+    load_npz,
+    read_json,
+    read_yaml,
+    safe_unpickle,
+    write_json,
+    write_yaml,
+)
 
 
 class Call:
@@ -184,3 +196,62 @@ def test_unpickle_refuses_matrices_that_point_outside(tmp_path):
     (tmp_path / "file.pkl").write_bytes(pickle.dumps(matrix))
     with pytest.raises(ValueError, match="file.pkl"):
         safe_unpickle(tmp_path / "file.pkl")
+
+
+def test_json_round_trip_and_damage(tmp_path):
+    write_json(tmp_path / "file.json", {"a": [1, 2.5, None]})
+    assert read_json(tmp_path / "file.json") == {"a": [1, 2.5, None]}
+    (tmp_path / "file.json").write_text('{"a": [1')
+    with pytest.raises(ValueError, match="file.json is not a readable JSON file"):
+        read_json(tmp_path / "file.json")
+
+
+def test_npy_holds_one_array_without_objects(tmp_path):
+    path = tmp_path / "file.npy"
+    np.save(path, np.arange(6).reshape(2, 3))
+    assert np.array_equal(load_npy(path), [[0, 1, 2], [3, 4, 5]])
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ValueError, match="file.npy is not a readable NumPy array"):
+        load_npy(path)
+    np.save(path, np.array([Call(print)], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="file.npy is not a readable NumPy array"):
+        load_npy(path)
+
+
+def test_dicts_in_an_array_are_read_and_nothing_else(tmp_path):
+    path, victim = tmp_path / "file.npy", tmp_path / "executed"
+    splits = [{"train": np.arange(3), "test": [4, 5]}, {"train": np.arange(2)}]
+    np.save(path, np.array(splits, dtype=object))
+    read = load_dicts(path)
+    assert [list(split) for split in read] == [["train", "test"], ["train"]] and read[0]["train"].tolist() == [0, 1, 2]
+    np.save(path, np.array([{"train": Call(os.mkdir, str(victim))}], dtype=object))
+    with pytest.raises(ValueError, match="it asks for '.*mkdir', which is refused"):
+        load_dicts(path)
+    assert not victim.exists()
+    for content in (np.array([[1, 2]], dtype=object), np.arange(3)):
+        np.save(path, content)
+        with pytest.raises(ValueError, match="file.npy is not a readable NumPy array \\(.npy\\) of dictionaries"):
+            load_dicts(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "problem"),
+    [
+        ("a,b\n1,2\n", {"header": True, "columns": ["a", "c"]}, "file.csv lacks c"),
+        ("1,2\n3,\n", {"dtype": float}, "file.csv is not a readable table"),
+        ("1,2\n3\n", {"dtype": float}, "file.csv is not a readable table"),
+        ("1,2\n3,4,5\n", {}, "file.csv is not a readable table"),
+        ("1.5\n", {"dtype": int}, "file.csv is not a readable table"),
+        ("", {}, "file.csv is not a readable table"),
+    ],
+)
+def test_damaged_tables_are_named(tmp_path, text, options, problem):
+    (tmp_path / "file.csv").write_text(text)
+    with pytest.raises(ValueError, match=problem):
+        load_csv(tmp_path / "file.csv", **options)
+
+
+def test_tables_keep_the_asked_columns_in_order_and_na_as_text(tmp_path):
+    (tmp_path / "file.csv").write_text("a,b,c\nNA,2,3\n")
+    table = load_csv(tmp_path / "file.csv", header=True, columns=["c", "a"])
+    assert list(table) == ["c", "a"] and table.iloc[0].tolist() == [3, "NA"]

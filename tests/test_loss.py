@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from mowst.loss import mowst_loss, mowst_star_loss
+from mowst.loss import mowst_loss, mowst_star_loss, reached_loss
 from mowst.nn.mixture import mixture_log_prob, mixture_prob
 
 MIX = pytest.mark.parametrize("mix", ["prob", "logit"])
@@ -84,3 +84,38 @@ def test_mixture_is_a_distribution_between_its_experts(batch, mix):
     if mix == "prob":
         low, high = torch.stack([weak.softmax(dim=-1), strong.softmax(dim=-1)]).aminmax(dim=0)
         assert (prob >= low - 1e-12).all() and (prob <= high + 1e-12).all()
+
+
+CLASS_WEIGHT = torch.tensor([0.5, 1.0, 2.0, 4.0, 0.1], dtype=torch.double)
+
+
+def losses(logits, confidences, y, **kwargs):
+    return torch.stack(
+        [
+            mowst_loss(logits, confidences, y, **kwargs),
+            *(mowst_star_loss(logits, confidences, y, mix=mix, **kwargs) for mix in ("prob", "logit")),
+            *(reached_loss(logits, confidences, y, k, norm, 0.1, **kwargs) for k in (0, 1) for norm in (False, True)),
+        ]
+    )
+
+
+def test_class_weights_are_as_if_the_nodes_of_a_class_were_there_so_often(batch):
+    logits, (confidence,), y = batch
+    times = torch.tensor([1, 2, 3, 1, 2])
+    nodes = torch.arange(200).repeat_interleave(times[y])
+    repeated = losses([z[nodes] for z in logits], [confidence[nodes]], y[nodes])
+    torch.testing.assert_close(losses(*batch, class_weight=times.double()), repeated)
+
+
+def test_only_the_ratio_of_class_weights_counts(batch):
+    torch.testing.assert_close(losses(*batch, class_weight=torch.full((5,), 7.0).double()), losses(*batch))
+    torch.testing.assert_close(losses(*batch, class_weight=3 * CLASS_WEIGHT), losses(*batch, class_weight=CLASS_WEIGHT))
+    assert ((losses(*batch, class_weight=CLASS_WEIGHT) - losses(*batch)).abs() > 1e-7).all()
+
+
+@pytest.mark.parametrize(("share", "owner"), [(1.0, 0), (0.0, 1)])
+def test_weighted_losses_of_one_expert_are_weighted_cross_entropy(batch, share, owner):
+    logits, _, y = batch
+    weighted = losses(logits, [torch.full((200,), share, dtype=torch.double)], y, class_weight=CLASS_WEIGHT)
+    alone = cross_entropy(logits[owner], y, weight=CLASS_WEIGHT)
+    torch.testing.assert_close(weighted[:5], alone.expand(5))

@@ -1,7 +1,12 @@
+from dataclasses import replace
+
+import networkx as nx
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 from torch_geometric.data import Data
 
+from mowst.data import stratified_split
 from mowst.metrics import METRICS
 from mowst.task import GraphTask
 
@@ -192,6 +197,10 @@ PROBLEMS = {
     "overlap": (dict(masks=thirds(val=torch.arange(N) == 3)), "train and val share 1 nodes, the first is node 3"),
     "metric": (dict(metric="auc"), "the metric 'auc' is unknown; known: accuracy, roc_auc, f1"),
     "auc": (dict(metric="roc_auc", num_classes=3), "roc_auc needs 2 classes, the task has 3"),
+    "classes": (dict(num_classes=13), "13 classes are more than 12 nodes"),
+    "weight name": (dict(class_weight="equal"), "class_weight 'equal' is unknown; give 'balanced' or 2 numbers"),
+    "weight count": (dict(class_weight=[1.0]), r"class_weight must be 2 numbers above zero or 'balanced', got \[1.0\]"),
+    "weight zero": (dict(class_weight=[1.0, 0.0]), "class_weight must be 2 numbers above zero"),
     "auc split": (
         dict(metric="roc_auc", masks=thirds(val=torch.arange(N) == 4)),
         "the val nodes hold one class; roc_auc needs both",
@@ -215,3 +224,88 @@ def test_problems_are_collected():
 
 def test_large_finite_features_are_fine():
     task(data=graph(x=torch.full((N, 4), torch.finfo(torch.float32).max)))
+
+
+def test_balanced_weights_give_every_class_of_the_training_nodes_the_same_sum():
+    y = torch.tensor([0, 0, 0, 1, 0, 1, 2, 0, 0, 1, 2, 0])
+    made = task(data=graph(y=y), num_classes=4, class_weight="balanced")
+    assert made.class_weights.tolist() == pytest.approx([4 / (2 * 3), 4 / (2 * 1), 1, 1])
+    assert made.class_weights[made.labels("train")].mean() == pytest.approx(1)
+    assert task().class_weights is None and task(class_weight=(1, 3)).class_weights.tolist() == [1, 3]
+
+
+def test_nll_under_class_weights_is_weighted_cross_entropy():
+    made, logits = task(class_weight=[1.0, 5.0]), torch.randn(N, 2, generator=torch.Generator().manual_seed(2))
+    y = made.labels("val")
+    loss = cross_entropy(logits[made.index("val")], y, weight=torch.tensor([1.0, 5.0]))
+    torch.testing.assert_close(made.nll(logits.softmax(dim=-1)), loss)
+    assert made.nll(logits.softmax(dim=-1)) != task().nll(logits.softmax(dim=-1))
+    assert made.evaluate(logits.softmax(dim=-1)) == task().evaluate(logits.softmax(dim=-1))
+
+
+def test_fields_survive_every_copy():
+    made = task(class_weight="balanced", inductive=True, repaired=("x was repaired",))
+    masks = thirds()
+    for other in (
+        made.to("cpu"),
+        made.with_masks(masks["val"], masks["train"], masks["test"]),
+        replace(made, name="a"),
+    ):
+        assert (other.class_weight, other.inductive, other.repaired) == ("balanced", True, ("x was repaired",))
+
+
+def karate(**attributes) -> nx.Graph:
+    made = nx.karate_club_graph()
+    for node in made:
+        made.nodes[node].update({"degree": made.degree(node), "square": [node % 3, node**2]})
+    for name, values in attributes.items():
+        nx.set_node_attributes(made, values, name)
+    return made
+
+
+def test_from_networkx_is_the_adjacency_matrix():
+    made = GraphTask.from_networkx(karate(), features=["degree", "square"], label="club", draw=stratified_split)
+    dense = torch.zeros(34, 34).index_put_(tuple(made.data.edge_index), made.data.edge_weight)
+    assert dense.equal(torch.from_numpy(nx.to_numpy_array(karate())).float())
+    assert made.data.x[5].tolist() == [4, 2, 25] and made.data.class_names == ["Mr. Hi", "Officer"]
+    assert made.data.y[[0, 33]].tolist() == [0, 1] and made.data.node_ids == list(range(34))
+    assert made.masks["train"].equal(stratified_split(made.data.y, seed=0)["train"])
+    assert made.to("cpu").data.node_ids == made.data.node_ids
+
+
+@pytest.mark.parametrize("form", ["words", "masks"])
+def test_from_networkx_takes_splits_and_any_node_and_both_directions(form):
+    directed = nx.DiGraph([("a", ("b", 1)), (("b", 1), 3), (3, "a"), (3, 3), ("a", "c"), ("c", "d"), ("d", "e")])
+    for k, node in enumerate(directed):
+        split = ("train", "val", "test")[k // 2]
+        directed.nodes[node].update({"x": torch.ones(2) * k, "y": k % 2})
+        directed.nodes[node].update({"split": split} if form == "words" else {f"{split}_mask": True})
+    made = GraphTask.from_networkx(directed, inductive=True)
+    assert made.data.node_ids == ["a", ("b", 1), 3, "c", "d", "e"] and made.inductive
+    assert sorted(made.data.edge_index.t().tolist()) == [[0, 1], [0, 3], [1, 2], [2, 0], [2, 2], [3, 4], [4, 5]]
+    assert made.data.edge_weight is None and made.index("val").tolist() == [2, 3]
+    undirected = GraphTask.from_networkx(directed.to_undirected())
+    assert undirected.data.num_edges == 2 * 6 + 1 and undirected.data.is_undirected()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "problem"),
+    [
+        ({"degree": {7: "many"}}, "the features of the node 7 are not numbers"),
+        ({"degree": {7: [1, 2]}}, "the node 7 has 2 features, the first has 1"),
+        ({"club": {7: 1}}, "the node 0 has the label 'Mr. Hi'; give whole numbers, or names throughout"),
+        ({"split": {7: "tset"}}, "the node 7 has the split 'tset'; known: train, val, test, or nothing"),
+        ({"club": {7: [0, 1]}}, r"the node 7 has the labels \[0, 1\]: several labels per node are not supported"),
+        ({"train_mask": {7: True}}, "data.val_mask is missing; set it, build .* draw=mowst.data.stratified_split"),
+    ],
+    ids=str,
+)
+def test_from_networkx_names_the_node(attributes, problem):
+    with pytest.raises(ValueError, match=problem):
+        GraphTask.from_networkx(karate(**attributes), features="degree", label="club")
+    graph = karate()
+    graph.edges[0, 1]["weight"] = "strong"
+    with pytest.raises(ValueError, match="the weight 'strong' of the edge from node 0 to 1 is no number"):
+        GraphTask.from_networkx(graph, features="degree", label="club", draw=stratified_split)
+    with pytest.raises(ValueError, match=r"the node 0 has no attribute 'x'; .* this node has: club, degree, square"):
+        GraphTask.from_networkx(karate(), label="club")

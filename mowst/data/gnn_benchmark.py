@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
 from torch_geometric.data import Data
 from torch_geometric.utils import from_scipy_sparse_matrix, remove_self_loops, to_undirected
 
 from mowst.data.info import DatasetInfo
 from mowst.data.splits import stratified_split
-from mowst.io import load_npz
+from mowst.io import CSR_PARTS, csr_of, load_npz
 
-CSR_PARTS = ("data", "indices", "indptr", "shape")
+ADDRESS = "https://github.com/shchur/gnn-benchmark/raw/master/data/npz"
 
 
 def read_gnn_benchmark(path: Path) -> Data:
@@ -30,7 +29,7 @@ def read_gnn_benchmark(path: Path) -> Data:
     """
     keys = [f"{matrix}_{part}" for matrix in ("adj", "attr") for part in CSR_PARTS]
     arrays = load_npz(path, [*keys, "labels"])
-    adjacency, features = (_csr(arrays, matrix, path) for matrix in ("adj", "attr"))
+    adjacency, features = (csr_of(arrays, path, prefix=f"{matrix}_") for matrix in ("adj", "attr"))
     edge_index, _ = remove_self_loops(from_scipy_sparse_matrix(adjacency)[0])
     features.data = (features.data > 0).astype(np.float32)
     return Data(
@@ -40,16 +39,6 @@ def read_gnn_benchmark(path: Path) -> Data:
     )
 
 
-def _csr(arrays: dict[str, np.ndarray], matrix: str, path: Path) -> csr_matrix:
-    data, indices, indptr, shape = (arrays[f"{matrix}_{part}"] for part in CSR_PARTS)
-    try:
-        csr = csr_matrix((data, indices, indptr), shape=tuple(shape))
-        csr.check_format(full_check=True)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {matrix} is not a CSR matrix: {error}") from error
-    return csr
-
-
 def _row(
     name: str, family: str, folder: str, file: str, split_file: str | None = None, **statistics: Any
 ) -> DatasetInfo:
@@ -57,8 +46,9 @@ def _row(
         name=name,
         family=family,
         folder=folder,
-        files=(file,),
-        split_file=split_file,
+        files=(f"raw/{file}",),
+        split_files=(split_file,) if split_file else (),
+        urls={f"raw/{file}": f"{ADDRESS}/{file}"},
         read=read_gnn_benchmark,
         draw=partial(stratified_split, fractions=(0.6, 0.2, 0.2)),
         protocol="1 published: 60/20/20" if split_file else "seeded, stratified 60/20/20",

@@ -8,10 +8,13 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
+from mowst.data.checksums import HETEROPHILOUS_SHA256
 from mowst.data.info import DatasetInfo
 from mowst.data.splits import stratified_split
 from mowst.io import load_npz
 from mowst.task import SPLITS
+
+ADDRESS = "https://github.com/yandex-research/heterophilous-graphs/raw/main/data"
 
 
 def read_heterophilous(path: Path) -> Data:
@@ -42,7 +45,9 @@ def _row(name: str, shares: tuple[int, int, int] = (48, 32, 20), **statistics: A
         name=name,
         family="heterophilous",
         folder=file,
-        files=(f"{file}.npz",),
+        files=(f"raw/{file}.npz",),
+        urls={f"raw/{file}.npz": f"{ADDRESS}/{file}.npz"},
+        sha256=HETEROPHILOUS_SHA256,
         read=read_heterophilous,
         draw=partial(stratified_split, fractions=fractions),
         protocol=f"10 published: about {'/'.join(map(str, shares))}",

@@ -9,10 +9,12 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import remove_self_loops, to_undirected
 
+from mowst.data.checksums import PLANETOID_SHA256
 from mowst.data.info import DatasetInfo
 from mowst.data.splits import per_class_split
 from mowst.io import safe_unpickle
 
+ADDRESS = "https://github.com/kimiyoung/planetoid/raw/master/data"
 PARTS = ("y", "tx", "ty", "allx", "ally", "graph", "test.index")
 NUM_VAL = 500
 
@@ -78,11 +80,14 @@ def _column(nodes: np.ndarray, num_nodes: int) -> Tensor:
 
 def _row(folder: str, **statistics: Any) -> DatasetInfo:
     name = folder.lower()
+    files = [f"ind.{name}.{part}" for part in PARTS]
     return DatasetInfo(
         name=name,
         family="planetoid",
         folder=folder,
-        files=tuple(f"ind.{name}.{part}" for part in PARTS),
+        files=tuple(f"raw/{file}" for file in files),
+        urls={f"raw/{file}": f"{ADDRESS}/{file}" for file in files},
+        sha256=PLANETOID_SHA256,
         read=read_planetoid,
         draw=per_class_split,
         protocol="1 published: 20 per class / 500 / 1000",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from mowst.io import load_npz
+from mowst.io import load_dicts, load_npz
 
 Masks = dict[str, Tensor]
 
@@ -70,7 +70,8 @@ def per_class_split(y: Tensor, seed: int, per_class: int = 20, num_val: int = 50
 
 def read_split_file(path: str | Path, num_nodes: int) -> Masks:
     r"""Reads published splits: an :obj:`.npz` with the node ids :obj:`train`, :obj:`valid`, :obj:`test` of one split
-    or :obj:`train_0`, :obj:`valid_0`, :obj:`test_0`, :obj:`train_1`, ... of several.
+    or :obj:`train_0`, :obj:`valid_0`, :obj:`test_0`, :obj:`train_1`, ... of several, or the :obj:`.npy` of LINKX,
+    an array of dictionaries :obj:`train`, :obj:`valid`, :obj:`test`.
 
     Args:
         path (str or Path): The file.
@@ -83,11 +84,13 @@ def read_split_file(path: str | Path, num_nodes: int) -> Masks:
         ValueError: If the file is damaged, lacks a part, or names nodes that the graph does not have.
     """
     files = {"train": "train", "val": "valid", "test": "test"}
-    arrays = load_npz(path)
+    arrays = _of_dicts(path) if Path(path).suffix == ".npy" else load_npz(path)
     suffixes = [""] if "train" in arrays else [f"_{k}" for k in range(len(arrays) // 3)]
     if not suffixes or any(f"{name}{suffix}" not in arrays for name in files.values() for suffix in suffixes):
         raise ValueError(f"{path} must hold train, valid, test or train_0, valid_0, test_0, ...; found {list(arrays)}")
     for key, nodes in arrays.items():
+        if nodes.ndim != 1 or nodes.dtype.kind not in "iu":
+            raise ValueError(f"{path}: {key} must be a list of node ids, got {nodes.dtype} of shape {nodes.shape}")
         if nodes.size and not 0 <= nodes.min() <= nodes.max() < num_nodes:
             raise ValueError(f"{path}: {key} names nodes {nodes.min()} to {nodes.max()}, the graph has {num_nodes}")
     masks = {split: np.zeros((num_nodes, len(suffixes)), dtype=bool) for split in files}
@@ -95,6 +98,11 @@ def read_split_file(path: str | Path, num_nodes: int) -> Masks:
         for column, suffix in enumerate(suffixes):
             masks[split][arrays[f"{name}{suffix}"], column] = True
     return {split: torch.from_numpy(mask) for split, mask in masks.items()}
+
+
+def _of_dicts(path: str | Path) -> dict[str, np.ndarray]:
+    splits = enumerate(load_dicts(path))
+    return {f"{key}_{k}": np.asarray(nodes) for k, split in splits for key, nodes in split.items()}
 
 
 def choose_split(data: Data, split: int | str, draw: Callable[[Tensor, int], Masks], published: Masks | None) -> Masks:

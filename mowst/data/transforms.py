@@ -8,12 +8,14 @@ from torch_geometric.data import Data
 TRANSFORMS: dict[str, Callable[[Data], Data]] = {
     "normalize-features": T.NormalizeFeatures(),
     "self-loops": T.AddRemainingSelfLoops(),
+    "undirected": T.ToUndirected(reduce="mean"),
 }
 
 
 def transform(data: Data, names: Sequence[str]) -> Data:
     r"""Applies the named transforms in their order: :obj:`"normalize-features"` (each node's features sum to one),
-    :obj:`"self-loops"` (one at every node).
+    :obj:`"self-loops"` (one at every node), :obj:`"undirected"` (every edge runs both ways, once, with the mean weight
+    of those that are given).
 
     Raises:
         ValueError: If a name is unknown.

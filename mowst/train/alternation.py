@@ -36,11 +36,12 @@ class Training:
 
     def __init__(self, model: Cascade, task: GraphTask, method: str, config: TrainConfig) -> None:
         self.model = model
-        self.task = task
+        self.task = task.visible
         self.method = method
         self.config = config
         self.alone: dict[str, dict[str, float]] = {}
         self.best = WORST
+        self._whole = task
         self._selected = Snapshot(model)
 
     def __iter__(self) -> Generator[dict, None, None]:
@@ -78,17 +79,18 @@ class Training:
     def _alone(self, expert: str) -> Generator[dict, None, None]:
         self.model.route = expert
         self._offer((yield from self._turn(f"{expert} alone", (expert,)).run(self.task)))
-        self.alone[expert] = score_expert(self.model, self.task, expert)
+        self.alone[expert] = score_expert(self.model, self._whole, expert)
 
     @torch.no_grad()
     def _calibrate(self, expert: str, unseen: list[Tensor] | None) -> None:
-        data, k = self.task.data, self.model.expert_names.index(expert)
+        task, k = self.task, self.model.expert_names.index(expert)
+        data = task.data
         if unseen is None:
             with evaluating(self.model):
-                logits = self.model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=self.task.index("val"))
-            found = temperature(logits, self.task.labels("val"))
+                logits = self.model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=task.index("val"))
+            found = temperature(logits, task.labels("val"), task.class_weights)
         else:
-            found = temperature(unseen[k], self.task.labels("train"))
+            found = temperature(unseen[k], task.labels("train"), task.class_weights)
             unseen[k] /= found
         self.model.temperatures[k] *= found
         self._offer(self._score())
@@ -119,10 +121,16 @@ class Training:
         return Turn(name, self.model, trained, self._loss(expert), self.config)
 
     def _loss(self, expert: int = 0) -> Loss:
+        config, weight = self.config, self.task.class_weights
         if self.method == "mowst-star":
-            return partial(mowst_star_loss, mix=self.model.mix)
-        config = self.config
-        return partial(reached_loss, expert=expert, normalize=config.normalize_weights, floor=config.weight_floor)
+            return partial(mowst_star_loss, mix=self.model.mix, class_weight=weight)
+        return partial(
+            reached_loss,
+            expert=expert,
+            normalize=config.normalize_weights,
+            floor=config.weight_floor,
+            class_weight=weight,
+        )
 
     def _score(self) -> Score:
         with training_only(self.model, ()):

@@ -7,6 +7,7 @@ not the one it deserves elsewhere.
 import math
 import warnings
 from collections.abc import Generator
+from dataclasses import replace
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -38,7 +39,7 @@ def cross_fit(model: Cascade, task: GraphTask, folds: int, config: TrainConfig) 
     start = Snapshot(model)
     for fold, (rest, held) in enumerate(_folds(y, folds), start=1):
         train = torch.zeros_like(task.masks["train"]).index_fill(0, index[rest], True)
-        part = task.with_masks(train=train, val=task.masks["val"], test=task.masks["test"])
+        part = replace(task, masks=task.masks | {"train": train})
         for k, name in enumerate(model.expert_names):
             start.restore()
             model.route = name
@@ -52,15 +53,19 @@ def cross_fit(model: Cascade, task: GraphTask, folds: int, config: TrainConfig) 
     return logits
 
 
-def temperature(logits: Tensor, y: Tensor) -> float:
+def temperature(logits: Tensor, y: Tensor, class_weight: Tensor | None = None) -> float:
     r"""The :math:`T` in :math:`[e^{-3}, e^3]` that minimises the cross-entropy of :math:`\mathbf{z} / T`, from the `"On
     Calibration of Modern Neural Networks" <https://arxiv.org/abs/1706.04599>`_ paper.
 
     Shapes:
-        - **logits:** :math:`(n, C)`, **y:** :math:`(n)`
+        - **logits:** :math:`(n, C)`, **y:** :math:`(n)`, **class_weight:** :math:`(C)`
     """
-    logits = logits.detach().double()
-    found = minimize_scalar(lambda t: float(cross_entropy(logits / math.exp(t), y)), bounds=(-3, 3), method="bounded")
+    logits, weight = logits.detach().double(), None if class_weight is None else class_weight.double()
+
+    def loss(t: float) -> float:
+        return float(cross_entropy(logits / math.exp(t), y, weight=weight))
+
+    found = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
     return math.exp(found.x)
 
 

@@ -49,6 +49,8 @@ def fit(
     optimiser as they were. Every choice among states, within turns and at the end, is made by one rule
     (:obj:`select`); pretrained experts alone are candidates of the last one.
 
+    Of an inductive task, training and all choices see :attr:`~mowst.task.GraphTask.visible` alone.
+
     Training starts from the model's current parameters: call :func:`mowst.seed_everything` before building the
     model to repeat a run to the bit.
 
@@ -66,7 +68,8 @@ def fit(
         **settings (optional): fields of :class:`~mowst.train.config.TrainConfig`.
 
     Raises:
-        ValueError: if the method or a setting is unknown or impossible, or the model does not fit the task.
+        ValueError: if the method or a setting is unknown or impossible, or the model does not fit the task (nor does an
+            expert with weights for each node an inductive one).
         FloatingPointError: if the loss becomes infinite or NaN; the best state so far is then in the model.
     """
     config = make_config(**settings)
@@ -123,11 +126,17 @@ def _scores(model: Cascade, task: GraphTask, method: str) -> dict[str, Any]:
 @torch.no_grad()
 def _check_fit(model: Cascade, task: GraphTask, experts: Sequence[str]) -> None:
     # One forward before any optimiser exists: it also materialises lazy modules.
-    data = task.data
+    data = task.visible.data
     with evaluating(model):
         for k, name in enumerate(model.expert_names):
             if name not in experts:
                 continue
+            expert = getattr(model, name)
+            if task.inductive and not getattr(expert, "inductive", True):
+                raise ValueError(
+                    f"the {name} expert {type(expert).__name__} has weights for each node, and '{task.name}' is "
+                    "inductive: its test nodes are unseen in training; choose another expert, or inductive=False"
+                )
             logits = model.logits(k, data.x, data.edge_index, data.edge_weight)
             if logits.size(1) != task.num_classes:
                 raise ValueError(

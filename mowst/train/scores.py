@@ -9,12 +9,13 @@ from torch import Tensor
 from mowst.nn.cascade import Cascade
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mixture import shares
-from mowst.task import SPLITS, GraphTask
+from mowst.task import GraphTask
 
 
 @dataclass(frozen=True)
 class FitResult:
-    r"""What training reached. Scores are values of the task's metric, as fractions.
+    r"""What training reached. Scores are values of the task's metric, as fractions; of an inductive task, train and val
+    are those on the graph without test nodes, which training saw.
 
     Args:
         method: the method.
@@ -46,37 +47,46 @@ class FitResult:
 
 @torch.no_grad()
 def score_model(model: Cascade, task: GraphTask) -> dict[str, Any]:
-    r"""The score fields of :class:`FitResult`, from one forward in evaluation mode."""
-    data = task.data
-    with evaluating(model):
-        logits = [model.logits(k, data.x, data.edge_index, data.edge_weight) for k, _ in enumerate(model.expert_names)]
-        gates = [model.gate(k, logits[k], data.x) for k, _ in enumerate(model.gate_names)]
-    confidences = model.routed(gates)
-    parts = dict(zip(model.expert_names, shares(confidences), strict=True))
-    probs = {name: z.softmax(dim=-1) for name, z in zip(model.expert_names, logits, strict=True)}
+    r"""The score fields of :class:`FitResult`, from one forward in evaluation mode; of an inductive task from a second
+    one, which scores train and val where no test node is seen.
+    """
+    probs, gates = _answers(model, task)
+    scores = {name: evaluate_splits(prob, task) for name, prob in probs.items()}
+    if task.visible is not task:
+        for name, prob in _answers(model, task.visible)[0].items():
+            scores[name] |= evaluate_splits(prob, task.visible)
+    parts = dict(zip(model.expert_names, shares(model.routed(gates)), strict=True))
     mean_shares = {name: float(share[task.index("test")].mean()) for name, share in parts.items()}
     return {
         "route": model.route,
-        **evaluate_splits(model.mixture(logits, confidences), task),
-        "expected": task.expected(list(probs.values()), list(parts.values()), "test"),
+        **scores[model.route],
+        "expected": task.expected([probs[name] for name in parts], list(parts.values()), "test"),
         "weak_share": mean_shares[model.expert_names[0]],
         "shares": mean_shares,
-        "scores": {
-            **{name: evaluate_splits(prob, task) for name, prob in probs.items()},
-            "mixture": evaluate_splits(model.mixture(logits, gates), task),
-        },
+        "scores": scores,
     }
 
 
 @torch.no_grad()
 def score_expert(model: Cascade, task: GraphTask, expert: str) -> dict[str, float]:
-    r"""The score of one expert of the model, by name, on every split."""
+    r"""The score of one expert of the model, by name, on every split, as in :func:`score_model`."""
     data, k = task.data, model.expert_names.index(expert)
     with evaluating(model):
         logits = model.logits(k, data.x, data.edge_index, data.edge_weight)
-    return evaluate_splits(logits.softmax(dim=-1), task)
+    scores = evaluate_splits(logits.softmax(dim=-1), task)
+    return scores if task.visible is task else scores | score_expert(model, task.visible, expert)
 
 
 def evaluate_splits(prob: Tensor, task: GraphTask) -> dict[str, float]:
     r"""The task's metric of class probabilities :math:`(N, C)` on every split."""
-    return {split: task.evaluate(prob, split) for split in SPLITS}
+    return {split: task.evaluate(prob, split) for split in task.splits}
+
+
+def _answers(model: Cascade, task: GraphTask) -> tuple[dict[str, Tensor], list[Tensor]]:
+    # Of every expert by name and of the gates' mixture, whatever the route; and the gates' confidences.
+    data = task.data
+    with evaluating(model):
+        logits = [model.logits(k, data.x, data.edge_index, data.edge_weight) for k, _ in enumerate(model.expert_names)]
+        gates = [model.gate(k, logits[k], data.x) for k, _ in enumerate(model.gate_names)]
+    probs = {name: z.softmax(dim=-1) for name, z in zip(model.expert_names, logits, strict=True)}
+    return probs | {"mixture": model.mixture(logits, gates)}, gates

@@ -32,11 +32,11 @@ class Objective:
 
     A part that is not trained is a constant of the turn: its logits (or confidences) are computed once, in
     evaluation mode. An expert that reads no edges, and the confidences, run on the nodes of the split alone. Under
-    the route of one expert the loss is that expert's plain cross-entropy, and nothing else is run.
+    the route of one expert the loss is that expert's cross-entropy, and nothing else is run.
 
     Args:
         model (Cascade): the model.
-        task (GraphTask): the graph, labels and splits.
+        task (GraphTask): the graph, labels and splits, as :attr:`~mowst.task.GraphTask.visible` to training.
         trained (list): the names of the parts that learn.
         loss (callable): :obj:`loss(logits, confidences, y)` of the training nodes, weak to strong.
         logits (list[Tensor], optional): what the experts, none of which learns, shall answer on the training nodes in
@@ -66,7 +66,7 @@ class Objective:
             getattr(self.model, name).train()
         y = self.task.labels("train")
         if self.model.route != "mixture":
-            return cross_entropy(self._logits(self._routed, "train"), y)
+            return cross_entropy(self._logits(self._routed, "train"), y, weight=self.task.class_weights)
         return self._loss(*self._outputs("train"), y)
 
     @torch.no_grad()

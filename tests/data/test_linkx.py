@@ -45,6 +45,60 @@ def test_every_number_is_a_seed(raw, tmp_path):
     assert not first.index("train").equal(other.index("train"))
 
 
+@pytest.fixture(params=["genius", "pokec"])
+def edge_list(request, tmp_path):
+    r"""A name, and what writes its file: twenty nodes in a directed ring, the last without a label."""
+    folder = tmp_path / "linkx" / request.param / "raw"
+    folder.mkdir(parents=True)
+    nodes = np.arange(20)
+    variables = {
+        "edge_index": np.stack([nodes, (nodes + 1) % 20]).astype(np.int32),
+        "node_feat": np.stack([nodes / 3, nodes % 2], axis=1),
+        "label": np.r_[nodes[:-1] // 2 % 2, -1][None],
+        "num_nodes": 20,
+    }
+
+    def save(**changes: np.ndarray) -> None:
+        scipy.io.savemat(folder / f"{request.param}.mat", variables | changes)
+
+    return request.param, save
+
+
+def test_edge_lists_become_undirected(edge_list, tmp_path):
+    name, save = edge_list
+    save()
+    for _ in range(2):
+        data = load_task(name, root=tmp_path, split="random-0").data
+        assert data.num_edges == 40 and data.is_undirected() and data.is_coalesced()
+        assert data.y.tolist() == [*(k // 2 % 2 for k in range(19)), -1]
+        assert data.x.equal(torch.tensor([[k / 3, k % 2] for k in range(20)])) and data.x.is_contiguous()
+    assert (tmp_path / "linkx" / name / "cache").exists() == (name == "pokec")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"edge_index": np.array([[0], [20]])}, "edge_index must hold two rows of node ids from 0 to 19"),
+        ({"edge_index": np.array([[0], [-1]])}, "edge_index must hold two rows of node ids"),
+        ({"edge_index": np.zeros((3, 4))}, "edge_index must hold two rows of node ids"),
+        ({"edge_index": np.zeros((2, 0))}, "must hold arrays of numbers"),
+        ({"node_feat": sp.eye(20, format="csc")}, "must hold arrays of numbers"),
+        ({"label": np.zeros((1, 3))}, r"y must be int64 of shape \(20,\)"),
+    ],
+)
+def test_damaged_edge_lists_are_refused(edge_list, tmp_path, change, problem):
+    name, save = edge_list
+    save(**change)
+    with pytest.raises(ValueError, match=problem):
+        load_task(name, root=tmp_path, split="random-0")
+
+
+def test_a_college_outside_the_table_loads_by_its_name(raw, tmp_path):
+    (tmp_path / "linkx" / "rutgers89").mkdir()
+    raw.parent.rename(tmp_path / "linkx" / "rutgers89" / "raw")
+    assert load_task("fb100-Rutgers89", root=tmp_path).name == "rutgers89"
+
+
 def test_damaged_files_are_named(raw, tmp_path):
     raw.write_bytes(raw.read_bytes()[:300])
     with pytest.raises(ValueError, match="data.mat is not a readable MATLAB"):

@@ -12,7 +12,7 @@ GENERATED = [name for name, info in DATASETS.items() if not info.files]
 
 
 def test_rows_are_consistent():
-    assert list_tasks() == list(DATASETS) and len(DATASETS) == 25
+    assert list_tasks() == list(DATASETS) and len(DATASETS) == 33
     for name, info in DATASETS.items():
         assert info.name == name == name.lower() and "_" not in name
         assert info.metric in METRICS and info.protocol
@@ -37,20 +37,28 @@ def test_root_is_the_argument_then_the_variable_then_the_cache(monkeypatch, tmp_
     assert data_root("~/graphs") == Path.home() / "graphs"
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if name not in GENERATED])
+@pytest.mark.parametrize("name", ["fb100-rutgers89", *(name for name in DATASETS if name not in GENERATED)])
 def test_missing_files_say_what_belongs_where(name, tmp_path):
+    info = find_dataset(name)
     with pytest.raises(FileNotFoundError) as error:
         load_task(name, root=tmp_path)
-    for part in (*find_dataset(name).files, str(tmp_path), find_dataset(name).home, "MOWST_DATA"):
+    addresses = [info.urls[file] for file in info.files if file in info.urls]
+    for part in (*info.files, *addresses, str(tmp_path), info.home, "MOWST_DATA", "MOWST_OFFLINE is set"):
         assert part in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_every_college_has_a_name():
+    assert find_dataset("fb100-Penn94") is DATASETS["penn94"]
+    assert find_dataset("fb100_Rutgers89").files == ("raw/data.mat",)
+    with pytest.raises(ValueError, match="'fb100-' is unknown"):
+        find_dataset("fb100-")
 
 
 def check_statistics(name: str, root: str | None) -> None:
     info, task = find_dataset(name), load_task(name, root=root)
     found = (task.num_nodes, task.data.num_edges, task.num_features, task.num_classes)
-    published = (info.num_nodes, info.num_edges, info.num_features, info.num_classes)
-    assert all(known in (None, value) for known, value in zip(published, found, strict=True))
+    assert all(known in (None, value) for known, value in zip(info.statistics.values(), found, strict=True))
     assert task.data.is_coalesced() and task.metric == info.metric and task.preprocessing == info.preprocessing
 
 
@@ -60,12 +68,14 @@ def test_generated_graphs_need_no_file(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if name not in GENERATED])
-def test_published_statistics(name):
+def test_published_statistics(name, tmp_path, monkeypatch):
     root = os.environ.get("MOWST_DATA")
     if root is None:
         pytest.skip("MOWST_DATA is not set: no real graphs here")
-    if not all(path.is_file() for path in find_dataset(name).paths(Path(root))):
+    info = find_dataset(name)
+    if not all(path.is_file() for path in info.paths(Path(root)) + info.split_paths(Path(root), 0)):
         pytest.skip(f"the files of '{name}' are not in MOWST_DATA")
+    monkeypatch.setenv("MOWST_CACHE", str(tmp_path))
     check_statistics(name, root)
 
 

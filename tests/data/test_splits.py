@@ -75,6 +75,8 @@ def test_split_file_of_many_splits(tmp_path):
         (dict(nodes=[0]), "must hold train, valid, test"),
         (dict(train=[0], valid=[1], test=[2, 5]), "test names nodes 2 to 5, the graph has 5"),
         (dict(train=[-1], valid=[1], test=[2]), "train names nodes -1 to -1"),
+        (dict(train=[0.5], valid=[1], test=[2]), "train must be a list of node ids, got float64"),
+        (dict(train=[0], valid=[[1]], test=[2]), r"valid must be a list of node ids, got int64 of shape .1, 1."),
     ],
 )
 def test_split_files_are_checked(tmp_path, arrays, problem):

@@ -1,0 +1,82 @@
+r"""How long a graph of ogbn-arxiv's size takes to load: first from the publisher's tables, then from the cache.
+
+    python experiments/bench/load.py      # about 2 minutes, most of it to generate; writes results/load.json
+
+The tables are generated in the publisher's format, in a folder that is removed afterwards. Each load is a process of
+its own and counts from the call, not from the import; the files are in the system's file cache, as after a download.
+"""
+
+import multiprocessing
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jsonargparse import auto_cli
+
+from mowst import load_task
+from mowst.io import write_json
+from mowst.train import environment
+
+RESULTS = Path(__file__).parent / "results" / "load.json"
+SIZES = {"nodes": 169_343, "edges": 1_166_243, "features": 128, "classes": 40}
+SPLIT = {"train": 90_941, "valid": 29_799, "test": 48_603}
+
+
+def run(threads: int = 1, out: Path = RESULTS) -> None:
+    r"""Generates, loads twice, and writes the seconds.
+
+    Args:
+        threads: number of CPU threads.
+        out: file to write.
+    """
+    made_by = environment()
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / "ogb" / "ogbn_arxiv"
+        write_tables(folder)
+        sizes = {path.name: path.stat().st_size for path in sorted(folder.rglob("*.gz"))}
+        rows = [load(root, threads, source) for source in ("tables", "cache")]
+        cache = (folder / "cache" / "ogbn-arxiv.safetensors").stat().st_size
+    write_json(out, {"environment": made_by, "sizes": SIZES, "bytes": sizes, "cache_bytes": cache, "rows": rows})
+    print(rows)
+
+
+def load(root: str, threads: int, source: str) -> dict[str, Any]:
+    r"""The seconds of a load in a new process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        return {"from": source, "threads": threads, "seconds": executor.submit(timed_load, root, threads).result()}
+
+
+def timed_load(root: str, threads: int) -> float:
+    r"""Times the call, which also checks every value."""
+    torch.set_num_threads(threads)
+    start = time.perf_counter()
+    load_task("ogbn-arxiv", root=root)
+    return time.perf_counter() - start
+
+
+def write_tables(folder: Path) -> None:
+    r"""Writes a random graph as the publisher does: comma-separated, compressed, without a header."""
+    rng = np.random.default_rng(0)
+    nodes, order = SIZES["nodes"], rng.permutation(SIZES["nodes"])
+    bounds = np.cumsum([0, *SPLIT.values()])
+    tables = {
+        "raw/num-node-list": [nodes],
+        "raw/num-edge-list": [SIZES["edges"]],
+        "raw/edge": rng.integers(nodes, size=(SIZES["edges"], 2)),
+        "raw/node-feat": (rng.standard_normal((nodes, SIZES["features"])) / 4).round(6),
+        "raw/node-label": rng.integers(SIZES["classes"], size=nodes),
+        **{f"split/time/{part}": order[bounds[k] : bounds[k + 1]] for k, part in enumerate(SPLIT)},
+    }
+    for name, table in tables.items():
+        path = folder / f"{name}.csv.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(table).to_csv(path, header=False, index=False)
+
+
+if __name__ == "__main__":
+    auto_cli(run)
