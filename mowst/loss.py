@@ -33,8 +33,7 @@ def mowst_loss(
         - **logits:** :math:`(N, C)` each; **confidences:** :math:`(N)` each; **y:** :math:`(N)`; **class_weight:**
           :math:`(C)`
     """
-    losses = nested([cross_entropy(z, y, reduction="none") for z in logits], confidences)
-    return losses.mean() if class_weight is None else (class_weight[y] * losses).sum() / class_weight[y].sum()
+    return reached_loss(logits, confidences, y, expert=0, class_weight=class_weight)
 
 
 def reached_loss(

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mowst.graph.propagate import Operator, to_scipy
 
-# Nanoseconds on a CPU core pair: of a gathered and added element, a multiplication in a dense product, and of taking
-# one entry of the matrix out of its place. Only their ratios decide.
+# Rough nanoseconds on two CPU cores: of a gathered and added element, of a multiplication in a dense product, and of
+# taking one entry of the matrix out of its place. Only their ratios decide.
 GATHER, MULTIPLY, TAKE = 0.5, 0.012, 8.0
 
 
