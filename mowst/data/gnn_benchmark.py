@@ -16,13 +16,14 @@ from mowst.io import CSR_PARTS, csr_of, load_npz
 ADDRESS = "https://github.com/shchur/gnn-benchmark/raw/master/data/npz"
 
 
-def read_gnn_benchmark(path: Path) -> Data:
+def read_gnn_benchmark(path: Path, counts: bool = False) -> Data:
     r"""Reads `"Pitfalls of Graph Neural Network Evaluation" <https://arxiv.org/abs/1811.05868>`_: the adjacency and
-    the features as CSR matrices, in one archive. As in PyG, features become 0 or 1, self-loops go, and the graph
-    becomes undirected.
+    the features as CSR matrices, in one archive. As in PyG, features become 0 or 1 unless the counts are wanted,
+    self-loops go, and the graph becomes undirected.
 
     Args:
         path (Path): The archive.
+        counts (bool, optional): Whether features stay as the archive has them. (default: :obj:`False`)
 
     Raises:
         ValueError: If the archive is damaged.
@@ -31,7 +32,7 @@ def read_gnn_benchmark(path: Path) -> Data:
     arrays = load_npz(path, [*keys, "labels"])
     adjacency, features = (csr_of(arrays, path, prefix=f"{matrix}_") for matrix in ("adj", "attr"))
     edge_index, _ = remove_self_loops(from_scipy_sparse_matrix(adjacency)[0])
-    features.data = (features.data > 0).astype(np.float32)
+    features.data = features.data.astype(np.float32) if counts else (features.data > 0).astype(np.float32)
     return Data(
         x=torch.from_numpy(features.toarray()),
         edge_index=to_undirected(edge_index, num_nodes=adjacency.shape[0]),
@@ -40,7 +41,13 @@ def read_gnn_benchmark(path: Path) -> Data:
 
 
 def _row(
-    name: str, family: str, folder: str, file: str, split_file: str | None = None, **statistics: Any
+    name: str,
+    family: str,
+    folder: str,
+    file: str,
+    split_file: str | None = None,
+    counts: bool = False,
+    **statistics: Any,
 ) -> DatasetInfo:
     return DatasetInfo(
         name=name,
@@ -49,10 +56,10 @@ def _row(
         files=(f"raw/{file}",),
         split_files=(split_file,) if split_file else (),
         urls={f"raw/{file}": f"{ADDRESS}/{file}"},
-        read=read_gnn_benchmark,
+        read=partial(read_gnn_benchmark, counts=counts),
         draw=partial(stratified_split, fractions=(0.6, 0.2, 0.2)),
         protocol="1 published: 60/20/20" if split_file else "seeded, stratified 60/20/20",
-        preprocessing=("features 0 or 1", "undirected", "no self-loops"),
+        preprocessing=("word counts" if counts else "features 0 or 1", "undirected", "no self-loops"),
         home="https://github.com/shchur/gnn-benchmark",
         licence="MIT",
         **statistics,
@@ -87,6 +94,18 @@ GNN_BENCHMARK = (
         folder="CS",
         file="ms_academic_cs.npz",
         split_file="cs-60-20-20.npz",
+        num_nodes=18333,
+        num_edges=163788,
+        num_features=6805,
+        num_classes=15,
+    ),
+    _row(
+        "cs-counts",
+        family="coauthor",
+        folder="CS",
+        file="ms_academic_cs.npz",
+        split_file="cs-60-20-20.npz",
+        counts=True,
         num_nodes=18333,
         num_edges=163788,
         num_features=6805,

@@ -41,6 +41,13 @@ def test_graph_is_undirected_without_loops_and_features_are_binary(save, arrays,
     assert [task.index(split).numel() for split in ("train", "val", "test")] == [12, 4, 4]
 
 
+def test_counts_stay_counts_where_they_are_asked_for(save, arrays, tmp_path):
+    save("coauthor", "CS", "ms_academic_cs.npz", arrays)
+    counted, binary = (load_task(name, root=tmp_path, split="random-0") for name in ("cs-counts", "cs"))
+    assert counted.data.x.equal(torch.tensor([[0.0, 3.0, 0.5]]).expand(20, 3))
+    assert binary.data.x.equal(counted.data.x.sign()) and binary.data.edge_index.equal(counted.data.edge_index)
+
+
 def test_published_split_comes_from_its_file(save, arrays, tmp_path):
     save(*COMPUTERS, arrays)
     with pytest.raises(FileNotFoundError, match="splits/computers-60-20-20.npz"):
