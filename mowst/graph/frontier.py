@@ -1,6 +1,6 @@
 r"""Which nodes each layer must compute for the answers of some nodes, and whether that is cheaper than all nodes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,7 +23,9 @@ class Step:
     Args:
         whole (Operator): The operator :math:`\mathbf{P}` of the layer on the whole graph.
         nodes (Tensor): The ids of the nodes that the layer computes.
-        before (Tensor, optional): The ids of the nodes whose rows come in; :obj:`None` for all.
+        before (Tensor, optional): The ids of the nodes whose rows it reads; :obj:`None` for all.
+        once (bool, optional): Whether what it could remember of the whole graph is not worth the memory.
+            (default: :obj:`False`)
 
     Shapes:
         - **nodes:** :math:`(n)`; **before:** :math:`(m)`, sorted
@@ -32,6 +34,7 @@ class Step:
     whole: Operator
     nodes: Tensor
     before: Tensor | None
+    once: bool = False
 
     @cached_property
     def operator(self) -> Operator:
@@ -49,8 +52,22 @@ class Step:
         r"""Where the nodes that go out lie among the rows that come in, :math:`(n)`."""
         return self.nodes if self.before is None else torch.searchsorted(self.before, self.nodes)
 
+    def reads_from(self, x: Tensor) -> Tensor:
+        r"""The rows that come in, of the rows :math:`(N, F)` of all nodes."""
+        return x if self.before is None else x[self.before]
 
-def plan(operator: Operator, nodes: Tensor, widths: Sequence[tuple[int, int]]) -> list[Step | None]:
+    def split(self, size: int) -> Iterator["Step"]:
+        r"""The same layer in steps of at most `size` nodes, in which nothing of the whole graph is remembered."""
+        for nodes in self.nodes.split(size):
+            yield Step(self.whole, nodes, _reads(self.whole, nodes), once=True)
+
+
+def plan(
+    operator: Operator,
+    nodes: Tensor,
+    widths: Sequence[tuple[int, int]],
+    known: Sequence[Tensor] | None = None,
+) -> list[Step | None]:
     r"""The cheapest way to compute the last layer for `nodes`: for each layer a :class:`Step`, or :obj:`None` where
     it computes all nodes. With :math:`V_L` the given nodes and :math:`V_{l-1} = V_l \cup \mathcal{N}(V_l)`, layer
     :math:`l` needs the rows :math:`V_{l-1}` and computes :math:`V_l`; before some layer all nodes are cheaper.
@@ -60,37 +77,47 @@ def plan(operator: Operator, nodes: Tensor, widths: Sequence[tuple[int, int]]) -
         operator (Operator): The operator :math:`\mathbf{P}` of every layer.
         nodes (Tensor): The ids of the wanted nodes, :math:`(n)`.
         widths (list): The channels into and out of each layer.
+        known (list, optional): By layer, of which nodes the rows that it computes are known, :math:`(N)`: layer
+            :math:`l` then computes the unknown ones of :math:`V_l` only, and the layers before draw from those.
+            (default: :obj:`None`)
     """
+    if known is not None:
+        return _plan(operator, nodes[~known[-1][nodes]], widths, known)
     return operator.plans.get((nodes,), lambda: _plan(operator, nodes, widths), tuple(widths))
 
 
-def _plan(operator: Operator, nodes: Tensor, widths: Sequence[tuple[int, int]]) -> list[Step | None]:
+def _plan(
+    operator: Operator, nodes: Tensor, widths: Sequence[tuple[int, int]], known: Sequence[Tensor] | None = None
+) -> list[Step | None]:
     matrix = to_scipy(operator.matrix)
     full = [_cost(matrix.nnz, matrix.shape[0], *width) for width in widths]
-    frontiers, pruned, totals = [nodes.cpu().numpy()], 0.0, [sum(full)]  # by the number of pruned last layers
-    for depth, width in enumerate(reversed(widths), start=1):
-        wanted = frontiers[-1]
-        entries = int((matrix.indptr[wanted + 1] - matrix.indptr[wanted]).sum())
-        pruned += _cost(entries, len(wanted), *width) + TAKE * entries
-        totals.append(sum(full[:-depth]) + pruned)
+    # Another view of the given nodes: a plan that held them would keep its own memory alive.
+    wanted, pruned, totals = nodes.detach(), 0.0, [sum(full)]  # by the number of pruned last layers
+    steps: list[Step] = []
+    for layer, width in reversed(list(enumerate(widths))):
+        ids = wanted.cpu().numpy()
+        entries = int((matrix.indptr[ids + 1] - matrix.indptr[ids]).sum())
+        pruned += _cost(entries, ids.size, *width) + TAKE * entries
+        totals.append(sum(full[:layer]) + pruned)
         if pruned >= totals[0]:
             break
-        frontiers.append(_with_neighbours(matrix, wanted))
+        reads = _reads(operator, wanted)
+        steps.append(Step(operator, wanted, reads, once=known is not None))
+        wanted = reads if known is None or layer == 0 else reads[~known[layer - 1][reads]]
     best = totals.index(min(totals))
-    # Another view of the given nodes: a plan that held them would keep its own memory alive.
-    ids = [nodes.detach(), *(torch.from_numpy(part).to(nodes.device) for part in frontiers[1 : best + 1])]
-    # The first pruned layer reads the rows of all nodes, unless it is the first layer of all.
-    before = [*ids[1:best], ids[best] if best == len(widths) else None]
-    steps = [Step(operator, *pair) for pair in zip(ids[:best], before, strict=True)] if best else []
-    return [None] * (len(widths) - best) + steps[::-1]
+    steps = steps[:best][::-1]
+    if known is None and 0 < best < len(widths):
+        steps[0] = Step(operator, steps[0].nodes, None)  # behind a layer that computes all nodes
+    return [None] * (len(widths) - best) + steps
+
+
+def _reads(operator: Operator, nodes: Tensor) -> Tensor:
+    matrix, ids = to_scipy(operator.matrix), nodes.cpu().numpy()
+    reached = np.zeros(matrix.shape[1], dtype=bool)
+    reached[ids] = True
+    reached[matrix[ids].indices] = True
+    return torch.from_numpy(np.flatnonzero(reached)).to(nodes.device)
 
 
 def _cost(entries: int, rows: int, into: int, out_of: int) -> float:
     return GATHER * entries * min(into, out_of) + MULTIPLY * rows * into * out_of
-
-
-def _with_neighbours(matrix: sp.csr_matrix, nodes: np.ndarray) -> np.ndarray:
-    reached = np.zeros(matrix.shape[1], dtype=bool)
-    reached[nodes] = True
-    reached[matrix[nodes].indices] = True
-    return np.flatnonzero(reached)

@@ -11,7 +11,7 @@ from torch_geometric.nn.inits import reset
 from mowst.nn.contract import call_confidence, call_expert
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mixture import check_mix, mixture_prob
-from mowst.nn.routing import routed_labels, routing_rule
+from mowst.nn.routing import routed, routing_rule
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
 
 
@@ -194,14 +194,17 @@ class Cascade(torch.nn.Module):
         rule = routing_rule(threshold, budget, sample, generator)
         if budget is not None and len(self.expert_names) > 2:
             raise ValueError(f"a budget is for two experts, here are {len(self.expert_names)}: give a threshold")
+        last = len(self.gate_names)
+
+        def logits(k: int, nodes: Tensor | None) -> Tensor:
+            return self.logits(k, x, edge_index, edge_weight, nodes=nodes, **kwargs if k == last else {})
+
         with evaluating(self):
             if self.route != "mixture":
-                k = self.expert_names.index(self.route)
-                more = kwargs if k == len(self.gate_names) else {}
-                return self.logits(k, x, edge_index, edge_weight, **more).argmax(dim=-1)
+                return logits(self.expert_names.index(self.route), None).argmax(dim=-1)
             if rule is None:
                 return Cascade.forward(self, x, edge_index, edge_weight, **kwargs).prob.argmax(dim=-1)
-            return routed_labels(self, rule, x, edge_index, edge_weight, **kwargs)
+            return routed(self, rule, x, logits)[0].argmax(dim=-1)
 
     def as_module(self, output: str = "prob") -> torch.nn.Module:
         r"""This model as a module that returns one plain tensor, for explainers and metrics.

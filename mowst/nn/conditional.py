@@ -4,39 +4,65 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.nn.conv import GCNConv
+from torch_geometric.nn.conv import GCNConv, MessagePassing
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.nn.norm import BatchNorm
 from torch_geometric.utils import k_hop_subgraph
 
 from mowst.graph.adjacency import adjacency
-from mowst.graph.frontier import Step, plan
+from mowst.graph.formats import transposed_csr
+from mowst.graph.frontier import Step
 from mowst.graph.propagate import propagate
+from mowst.nn.experts.base import Expert
+from mowst.nn.layers import Layers, Trace
 
 # A subgraph with more than this share of the edges is not worth its extraction.
 MAX_SHARE = 0.5
 
 
-def partial_logits(
-    expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None, nodes: Tensor
-) -> Tensor | None:
-    r"""The output of an expert for the nodes alone, or :obj:`None` where it must, or had better, run on all:
-
-    - a :class:`~torch_geometric.nn.models.basic_gnn.BasicGNN` of PyG in evaluation mode whose norms treat each node by
-      itself runs layer by layer (:func:`~mowst.graph.frontier.plan`), with the degrees of the whole graph;
-    - a module with an integer :obj:`num_hops`, the number of hops from which its answer draws, runs on the subgraph of
-      one hop more, in which the degrees of all that it reads are whole.
-
-    Shapes:
-        - **nodes:** :math:`(n)`; **output:** :math:`(n, C)`
+def layers_of(expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> Layers | None:
+    r"""An expert taken apart: one of ours by its own :meth:`layers`, and a
+    :class:`~torch_geometric.nn.models.basic_gnn.BasicGNN` of PyG in evaluation mode whose norms treat each node by
+    itself, with the degrees of the whole graph. :obj:`None` for all others.
     """
-    if expert.training or not isinstance(edge_index, Tensor) or edge_index.is_sparse or edge_index.is_sparse_csr:
-        return None
-    if isinstance(expert, BasicGNN):
-        return _layer_by_layer(expert, x, edge_index, edge_weight, nodes) if _is_node_by_node(expert) else None
-    if isinstance(hops := getattr(expert, "num_hops", None), int):
-        return _on_subgraph(expert, x, edge_index, edge_weight, nodes, hops)
+    if isinstance(expert, Expert):
+        return expert.layers(x, edge_index, edge_weight)
+    plain = isinstance(edge_index, Tensor) and not edge_index.is_sparse and not edge_index.is_sparse_csr
+    if isinstance(expert, BasicGNN) and plain and not expert.training and _is_node_by_node(expert):
+        return _layers_of_pyg(expert, x, edge_index, edge_weight)
     return None
+
+
+def subgraph_logits(
+    expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None, nodes: Tensor, trace: Trace | None
+) -> Tensor | None:
+    r"""The output for the given nodes, :math:`(n, C)`, of an expert that tells in an integer :obj:`num_hops` from how
+    many hops its answer draws, on the subgraph of one hop more, in which the degrees of all that it reads are whole.
+    :obj:`None` for others, and where that is most of the graph.
+    """
+    hops = getattr(expert, "num_hops", None)
+    if expert.training or not isinstance(hops, int) or not isinstance(edge_index, Tensor) or edge_index.dim() != 2:
+        return None
+    subset, edges, at, kept = k_hop_subgraph(nodes, hops + 1, edge_index, relabel_nodes=True, num_nodes=x.size(0))
+    if edges.size(1) > MAX_SHARE * edge_index.size(1):
+        return None
+    if trace is not None:
+        trace.append((subset.numel(), edges.size(1)))
+    weight = {} if edge_weight is None else {"edge_weight": edge_weight[kept]}
+    return expert(x[subset], edges, **weight)[at]
+
+
+def fastest_form(expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> tuple:
+    r"""The edges and weights in the form that an expert runs fastest on: PyG's own models whose layers all have a
+    sparse product beside their messages get the transposed matrix, see :func:`~mowst.graph.formats.transposed_csr`.
+    """
+    if not isinstance(expert, BasicGNN) or isinstance(expert, Expert) or not isinstance(edge_index, Tensor):
+        return edge_index, edge_weight
+    # An explainer needs the messages.
+    if not all(isinstance(conv, MessagePassing) and conv.fuse and not conv.explain for conv in expert.convs):
+        return edge_index, edge_weight
+    matrix = transposed_csr(edge_index, edge_weight, num_nodes=x.size(0))
+    return (edge_index, edge_weight) if matrix is None else (matrix, None)
 
 
 def _is_node_by_node(model: BasicGNN) -> bool:
@@ -45,37 +71,40 @@ def _is_node_by_node(model: BasicGNN) -> bool:
     return model.jk_mode in (None, "last") and flows and all(isinstance(norm, norms) for norm in model.norms)
 
 
-def _layer_by_layer(
-    model: BasicGNN, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, nodes: Tensor
-) -> Tensor | None:
+def _layers_of_pyg(model: BasicGNN, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> Layers:
     graph = adjacency(edge_index, edge_weight, num_nodes=x.size(0))
+    conv = model.convs[0]
+    if normalized := type(conv) is GCNConv and conv.normalize:
+        operator = graph.operator("gcn", x.dtype, improved=conv.improved, add_self_loops=conv.add_self_loops)
+    else:
+        operator = graph.operator("sum", x.dtype)
+
+    def layer(i: int, rows: Tensor, step: Step | None) -> Tensor:
+        conv, norm = model.convs[i], model.norms[i]
+        if step is None:
+            out = _convolve(conv, rows, *fastest_form(model, rows, edge_index, edge_weight))
+        else:
+            rows = step.reads_from(rows) if i == 0 else rows
+            if normalized:
+                out = propagate(step.operator, conv.lin(rows))
+                out = out if conv.bias is None else out + conv.bias
+            else:
+                edges, kept = _edges_into(step, edge_index)
+                out = _convolve(conv, rows, edges, None if edge_weight is None else edge_weight[kept])[step.at]
+        if i == model.num_layers - 1 and model.jk_mode is None:
+            return out
+        if model.act is not None and model.act_first:
+            return norm(model.act(out))
+        return norm(out) if model.act is None else model.act(norm(out))
+
     widths = [x.size(1)] + [model.hidden_channels] * (model.num_layers - 1)
     outs = [*widths[1:], model.out_channels if model.jk_mode is None else model.hidden_channels]
-    steps = plan(graph.operator("sum", x.dtype), nodes, tuple(zip(widths, outs, strict=True)))
-    if steps[-1] is None:
-        return None
-    for i, (conv, norm, step) in enumerate(zip(model.convs, model.norms, steps, strict=True)):
-        if i == 0 and step is not None and step.before is not None:
-            x = x[step.before]
-        if step is None:
-            x = conv(x, edge_index) if edge_weight is None else conv(x, edge_index, edge_weight)
-        elif type(conv) is GCNConv and conv.normalize:
-            x = _gcn_step(conv, x, edge_index, edge_weight, step)
-        else:
-            edges, kept = _edges_into(step, edge_index)
-            x = (conv(x, edges) if edge_weight is None else conv(x, edges, edge_weight[kept]))[step.at]
-        if i < model.num_layers - 1 or model.jk_mode is not None:
-            x = model.act(x) if model.act is not None and model.act_first else x
-            x = norm(x)
-            x = model.act(x) if model.act is not None and not model.act_first else x
-    return model.lin(x) if hasattr(model, "lin") else x
+    head = model.lin if hasattr(model, "lin") else torch.nn.Identity()
+    return Layers(x, operator, tuple(zip(widths, outs, strict=True)), layer, head)
 
 
-def _gcn_step(conv: GCNConv, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, step: Step) -> Tensor:
-    graph = adjacency(edge_index, edge_weight, num_nodes=step.whole.shape[0])
-    options = {"improved": conv.improved, "add_self_loops": conv.add_self_loops}
-    out = propagate(Step(graph.operator("gcn", x.dtype, **options), step.nodes, step.before).operator, conv.lin(x))
-    return out if conv.bias is None else out + conv.bias
+def _convolve(conv: torch.nn.Module, x: Tensor, edges: Any, edge_weight: Tensor | None) -> Tensor:
+    return conv(x, edges) if edge_weight is None else conv(x, edges, edge_weight)
 
 
 def _edges_into(step: Step, edge_index: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,13 +114,3 @@ def _edges_into(step: Step, edge_index: Tensor) -> tuple[Tensor, Tensor]:
     kept = computed[edge_index[1]]
     edges = edge_index[:, kept]
     return (edges if step.before is None else torch.searchsorted(step.before, edges)), kept
-
-
-def _on_subgraph(
-    expert: torch.nn.Module, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, nodes: Tensor, hops: int
-) -> Tensor | None:
-    subset, edges, at, kept = k_hop_subgraph(nodes, hops + 1, edge_index, relabel_nodes=True, num_nodes=x.size(0))
-    if edges.size(1) > MAX_SHARE * edge_index.size(1):
-        return None
-    weight = {} if edge_weight is None else {"edge_weight": edge_weight[kept]}
-    return expert(x[subset], edges, **weight)[at]

@@ -6,13 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.nn.conv import MessagePassing
-from torch_geometric.nn.models.basic_gnn import BasicGNN
 
-from mowst.graph.formats import transposed_csr
-from mowst.nn.conditional import partial_logits
+from mowst.graph.adjacency import adjacency
+from mowst.nn.conditional import fastest_form, layers_of, subgraph_logits
 from mowst.nn.dispersion import two_class_logits
-from mowst.nn.experts.base import Expert
+from mowst.nn.layers import LayerCache, Trace
 
 
 def takes_edges(expert: torch.nn.Module) -> bool:
@@ -38,38 +36,66 @@ def call_expert(
     edge_index: Any = None,
     edge_weight: Tensor | None = None,
     nodes: Tensor | None = None,
+    cache: LayerCache | None = None,
+    trace: Trace | None = None,
     **kwargs: Any,
 ) -> Tensor:
     r"""The logits of an expert for all nodes, or for those of the given ids, as :obj:`expert(x)` or
-    :obj:`expert(x, edge_index[, edge_weight=])`. PyG's models get the form of the graph that they run fastest on, see
-    :func:`~mowst.graph.formats.transposed_csr`.
+    :obj:`expert(x, edge_index[, edge_weight=])`. PyG's models get the form of the graph that they run fastest on. For
+    some nodes, an expert that reads the graph runs layer by layer on what it must, or on a subgraph, where that can be
+    done and is cheaper (:mod:`mowst.nn.conditional`), and else on all nodes.
+
+    Args:
+        expert (torch.nn.Module): the expert.
+        x (Tensor): node features of shape :math:`(N, F)`.
+        edge_index (Tensor or SparseTensor, optional): the graph. (default: :obj:`None`)
+        edge_weight (Tensor, optional): edge weights of shape :math:`(E)`. (default: :obj:`None`)
+        nodes (Tensor, optional): ids of the nodes to answer, of shape :math:`(n)`. (default: :obj:`None`)
+        cache (LayerCache, optional): rows that this expert computed for some nodes before, and keeps now.
+            (default: :obj:`None`)
+        trace (list, optional): takes the number of nodes and edges of each layer that ran for some nodes.
+            (default: :obj:`None`)
+        **kwargs (optional): further arguments of the expert.
 
     Returns:
-        Tensor: logits of shape :math:`(N, C)`; the one logit of a binary expert is expanded to two.
+        Tensor: logits of shape :math:`(N, C)` or :math:`(n, C)`; the one logit of a binary expert is expanded to two.
 
     Raises:
         ValueError: if edge weights are given to an expert that reads the edges but cannot use weights (PyG's
             GraphSAGE, GIN and GAT would ignore them), if the graph is missing, or if the output is not
             :math:`(N, C)`.
     """
-    name = type(expert).__name__
-    if takes_edges(expert) and edge_index is None:
+    name, reads_edges = type(expert).__name__, takes_edges(expert)
+    if reads_edges and edge_index is None:
         raise ValueError(f"{name} reads the graph: give edge_index")
-    if edge_weight is not None and takes_edges(expert) and not _takes_edge_weight(expert):
+    if edge_weight is not None and reads_edges and not _takes_edge_weight(expert):
         raise ValueError(
             f"{name} cannot use edge_weight and would ignore it: drop the weights, or take an expert whose "
             "forward has an edge_weight (GCN has one)"
         )
-    logits = None if nodes is None else _partial(expert, x, edge_index, edge_weight, nodes, **kwargs)
-    partial = logits is not None
+
+    def of_all() -> Tensor:
+        if not reads_edges:
+            return _checked(expert(x), name, x.size(0))
+        if trace is not None:
+            trace.append((x.size(0), adjacency(edge_index, num_nodes=x.size(0)).edge_index.size(1)))
+        edges, weight = fastest_form(expert, x, edge_index, edge_weight)
+        more = kwargs if weight is None else {**kwargs, "edge_weight": weight}
+        return _checked(expert(x, edges, **more), name, x.size(0))
+
+    if nodes is None:
+        return two_class_logits(of_all())
+    logits = None
+    if not reads_edges:
+        parts = nodes.split(cache.chunk_size) if cache is not None and cache.chunk_size else [nodes]
+        logits = torch.cat([expert(x[part]) for part in parts])
+    elif not kwargs and (layers := layers_of(expert, x, edge_index, edge_weight)) is not None:
+        logits = layers.logits(nodes, trace) if cache is None else cache.logits(layers, nodes, trace)
+    elif not kwargs:
+        logits = subgraph_logits(expert, x, edge_index, edge_weight, nodes, trace)
     if logits is None:
-        edges = takes_edges(expert)
-        logits = _call_on_fastest_form(expert, x, edge_index, edge_weight, **kwargs) if edges else expert(x)
-    rows = nodes.numel() if nodes is not None and partial else x.size(0)
-    if not isinstance(logits, Tensor) or logits.dim() not in (1, 2) or logits.size(0) != rows:
-        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"{name} must return logits of shape [N, C] with N = {rows} nodes, got {got}")
-    return two_class_logits(logits if nodes is None or partial else logits[nodes])
+        logits = of_all()[nodes] if cache is None else cache.of_all(of_all, (x, edge_index, edge_weight), nodes)
+    return two_class_logits(_checked(logits, name, nodes.numel()))
 
 
 def call_confidence(confidence: torch.nn.Module, logits: Tensor, x: Tensor) -> Tensor:
@@ -93,35 +119,11 @@ def call_confidence(confidence: torch.nn.Module, logits: Tensor, x: Tensor) -> T
     return value
 
 
-def _partial(
-    expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None, nodes: Tensor, **kwargs: Any
-) -> Tensor | None:
-    if not takes_edges(expert):
-        return expert(x[nodes])
-    if isinstance(expert, Expert):
-        return expert(x, edge_index, edge_weight, nodes=nodes, **kwargs)
-    return None if kwargs else partial_logits(expert, x, edge_index, edge_weight, nodes)
-
-
-def _call_on_fastest_form(
-    expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None, **kwargs: Any
-) -> Tensor:
-    if _multiplies_sparsely(expert) and isinstance(edge_index, Tensor):
-        matrix = transposed_csr(edge_index, edge_weight, num_nodes=x.size(0))
-        if matrix is not None:
-            return expert(x, matrix, **kwargs)
-    if edge_weight is not None:
-        kwargs["edge_weight"] = edge_weight
-    return expert(x, edge_index, **kwargs)
-
-
-def _multiplies_sparsely(expert: torch.nn.Module) -> bool:
-    # PyG's own models whose layers all have a sparse product beside their messages; an explainer needs the messages.
-    return (
-        isinstance(expert, BasicGNN)
-        and not isinstance(expert, Expert)
-        and all(isinstance(conv, MessagePassing) and conv.fuse and not conv.explain for conv in expert.convs)
-    )
+def _checked(logits: Any, name: str, rows: int) -> Tensor:
+    if not isinstance(logits, Tensor) or logits.dim() not in (1, 2) or logits.size(0) != rows:
+        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"{name} must return logits of shape [N, C] with N = {rows} nodes, got {got}")
+    return logits
 
 
 def _takes_edge_weight(expert: torch.nn.Module) -> bool:

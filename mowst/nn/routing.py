@@ -1,7 +1,7 @@
 r"""Conditional execution: an expert runs for the nodes that reach it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -34,25 +34,35 @@ def routing_rule(
     return None
 
 
-def routed_labels(
-    model: "Cascade", rule: Rule, x: Tensor, edge_index: Any, edge_weight: Tensor | None, **kwargs: Any
-) -> Tensor:
-    r"""The label of each node by the one expert that answers it. Each expert computes the nodes that its predecessors
-    passed on, see :func:`~mowst.nn.contract.call_expert`.
+def routed(
+    model: "Cascade",
+    rule: Rule,
+    x: Tensor,
+    logits: Callable[[int, Tensor | None], Tensor],
+    nodes: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Each node is answered by one expert; each expert is asked for the nodes that its predecessors passed on.
+
+    Args:
+        model (Cascade): the model, for its gates.
+        rule (callable): see :func:`routing_rule`.
+        x (Tensor): the features of all nodes, :math:`(N, F)`.
+        logits (callable): :obj:`logits(k, nodes)`, the logits of expert :math:`k` for some nodes.
+        nodes (Tensor, optional): ids of the :math:`n` nodes to answer, by default all. (default: :obj:`None`)
+
+    Returns:
+        tuple: the logits of the expert that answers, :math:`(n, C)`, and its number, :math:`(n)`.
     """
-    labels = torch.zeros(x.size(0), dtype=torch.long, device=x.device)
-    nodes: Tensor | None = None
-    for k in range(len(model.expert_names)):
-        last = k == len(model.gate_names)
-        logits = model.logits(k, x, edge_index, edge_weight, nodes=nodes, **kwargs if last else {})
-        labels[slice(None) if nodes is None else nodes] = logits.argmax(dim=-1)
-        if last:
+    answer = logits(0, nodes).clone()
+    expert = torch.zeros(answer.size(0), dtype=torch.long, device=answer.device)
+    at, latest = torch.arange(answer.size(0), device=answer.device), answer
+    for k in range(len(model.gate_names)):
+        at = at[~rule(model.gate(k, latest, x[at if nodes is None else nodes[at]]))]
+        if at.numel() == 0:
             break
-        passed = ~rule(model.gate(k, logits, x if nodes is None else x[nodes]))
-        nodes = passed.nonzero().view(-1) if nodes is None else nodes[passed]
-        if nodes.numel() == 0:
-            break
-    return labels
+        latest = logits(k + 1, at if nodes is None else nodes[at])
+        answer[at], expert[at] = latest, k + 1
+    return answer, expert
 
 
 def _least(confidence: Tensor, count: int) -> Tensor:

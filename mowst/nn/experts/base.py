@@ -11,10 +11,11 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from mowst.graph.adjacency import Kind, adjacency
 from mowst.graph.features import linear, sparse_features
-from mowst.graph.frontier import Step, plan
+from mowst.graph.frontier import Step
 from mowst.graph.propagate import Operator, propagate
 from mowst.nn.dropout import Dropout
 from mowst.nn.experts.blocks import activate, feature_linear, node_norm
+from mowst.nn.layers import Layers
 
 
 class FastConv(MessagePassing):
@@ -68,7 +69,7 @@ class FastConv(MessagePassing):
         no wider and has fewer rows.
         """
         features = self.features(x)
-        if features is None and self.first and not x.requires_grad:
+        if features is None and self.first and not x.requires_grad and (step is None or not step.once):
             graph = adjacency(edge_index, edge_weight, num_nodes=x.size(0))
             hop = graph.first_hop(x, self.kind, **self.options())
             return F.linear(hop if step is None else hop[step.nodes], weight, bias)
@@ -187,12 +188,9 @@ class Expert(BasicGNN):
         x: Tensor,
         edge_index: Tensor,
         edge_weight: Tensor | None = None,
-        nodes: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Logits of all nodes, or of the given ones, for which each layer computes the nodes that it must where that is
-        cheaper than all nodes (:func:`~mowst.graph.frontier.plan`). Attention, norms over the whole graph and Jumping
-        Knowledge of several layers run on all nodes.
+        """Logits of all nodes.
 
         Raises:
             ValueError: If edge weights are given to layers that cannot use them.
@@ -202,25 +200,48 @@ class Expert(BasicGNN):
         if kwargs and (self.skips is not None or self.lin_in is not None):
             raise ValueError(f"{type(self).__name__} with skip or pre_linear takes no {', '.join(kwargs)}")
         if kwargs:
-            out = super().forward(x, edge_index, edge_weight, **kwargs)
-            return out if nodes is None else out[nodes]
-        steps = self._steps(x, edge_index, edge_weight, nodes)
-        weight = {"edge_weight": edge_weight} if self.supports_edge_weight else {}
-        xs, sparse = [], self.sparse_features
-        if self.lin_in is not None:
-            rows = None if steps[0] is None else steps[0].before
-            x, sparse = self.dropout(feature_linear(self.lin_in, x, sparse, nodes=rows)), False
-        for i, norm in enumerate(self.norms):
-            x, sparse = self._layer(i, x, edge_index, sparse, steps[i], **weight), False
-            if i < self.num_layers - 1 or self.jk_mode is not None:
-                x = activate(x, norm, self.act, self.dropout, self.act_first)
+            return super().forward(x, edge_index, edge_weight, **kwargs)
+        weight: dict[str, Any] = {"edge_weight": edge_weight} if self.supports_edge_weight else {}
+        xs = []
+        for i in range(self.num_layers):
+            x = self._layer(i, x, edge_index, **weight)
             if hasattr(self, "jk"):
                 xs.append(x)
         x = self.jk(xs) if hasattr(self, "jk") else x
-        x = x if nodes is None or steps[-1] is not None else x[nodes]
         return self.lin(x) if hasattr(self, "lin") else x
 
-    def _layer(
+    def layers(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Layers | None:
+        """This expert taken apart, so that it can run for some nodes, with the degrees of the whole graph;
+        :obj:`None` where it must run on all: attention, norms over the graph, Jumping Knowledge of several layers.
+        """
+        norms = (None, "layer_norm", "LayerNorm", *(() if self.training else ("batch_norm", "BatchNorm")))
+        if self.jk_mode not in (None, "last") or self._args["norm"] not in norms:
+            return None
+        weight: dict[str, Any] = {"edge_weight": edge_weight} if self.supports_edge_weight else {}
+        if not all(isinstance(conv, FastConv) and conv.multiplies(x, *weight.values()) for conv in self.convs):
+            return None
+        first = self.in_channels if self.lin_in is None else self.hidden_channels
+        widths = [first] + [self.hidden_channels] * (self.num_layers - 1)
+        outs = [*widths[1:], self.out_channels if self.jk_mode is None else self.hidden_channels]
+        return Layers(
+            x,
+            self.convs[0].operator(x, edge_index, *weight.values()),
+            tuple(zip(widths, outs, strict=True)),
+            lambda i, rows, step: self._layer(i, rows, edge_index, step=step, **weight),
+            self.lin if hasattr(self, "lin") else torch.nn.Identity(),
+        )
+
+    def _layer(self, i: int, x: Tensor, edge_index: Tensor, *, step: Step | None = None, **weight: Any) -> Tensor:
+        sparse = self.sparse_features if i == 0 else False
+        if i == 0 and self.lin_in is not None:
+            rows = None if step is None else step.before
+            x, sparse = self.dropout(feature_linear(self.lin_in, x, sparse, nodes=rows)), False
+        x = self._convolve(i, x, edge_index, sparse, step, **weight)
+        if i == self.num_layers - 1 and self.jk_mode is None:
+            return x
+        return activate(x, self.norms[i], self.act, self.dropout, self.act_first)
+
+    def _convolve(
         self, i: int, x: Tensor, edge_index: Tensor, sparse: bool | None, step: Step | None, **weight: Any
     ) -> Tensor:
         conv, skip = self.convs[i], cast(torch.nn.Linear | None, self.skips and self.skips[i])
@@ -233,18 +254,3 @@ class Expert(BasicGNN):
         if isinstance(conv, FastConv):
             return conv.own(x, step, skip.weight, skip.bias).add_(out)
         return feature_linear(skip, x, sparse).add_(out)
-
-    def _steps(
-        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, nodes: Tensor | None
-    ) -> list[Step | None]:
-        full: list[Step | None] = [None] * self.num_layers
-        norms = (None, "layer_norm", "LayerNorm", *(() if self.training else ("batch_norm", "BatchNorm")))
-        if nodes is None or self.jk_mode not in (None, "last") or self._args["norm"] not in norms:
-            return full
-        weight = (edge_weight,) if self.supports_edge_weight else ()
-        if not all(isinstance(conv, FastConv) and conv.multiplies(x, *weight) for conv in self.convs):
-            return full
-        first = self.in_channels if self.lin_in is None else self.hidden_channels
-        widths = [first] + [self.hidden_channels] * (self.num_layers - 1)
-        outs = [*widths[1:], self.out_channels if self.jk_mode is None else self.hidden_channels]
-        return plan(self.convs[0].operator(x, edge_index, *weight), nodes, tuple(zip(widths, outs, strict=True)))

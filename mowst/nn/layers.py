@@ -1,0 +1,140 @@
+r"""A GNN taken apart into its layers, run for some nodes, and what those left behind."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mowst.graph.changes import changed_rows, readers
+from mowst.graph.frontier import Step, plan
+from mowst.graph.propagate import Operator
+
+# Of each layer that ran: how many nodes it computed, and from how many entries of its operator.
+Trace = list[tuple[int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    r"""The layers of one GNN on one graph, in evaluation mode as a rule.
+
+    Args:
+        x (Tensor): The node features, :math:`(N, F)`.
+        operator (Operator): The operator of every layer: row :math:`v` holds what layer :math:`l` reads for node
+            :math:`v`, which is that node's row beside.
+        widths (tuple): The channels into and out of each layer.
+        layer (callable): :obj:`layer(l, rows, step)`: the output of layer :math:`l`, counted from 0, for the nodes of
+            the step (for all, if that is :obj:`None`) from the rows that it reads; layer 0 gets :obj:`x` as it is.
+        head (callable): What follows the last layer, node by node.
+    """
+
+    x: Tensor
+    operator: Operator
+    widths: tuple[tuple[int, int], ...]
+    layer: Callable[[int, Tensor, Step | None], Tensor]
+    head: Callable[[Tensor], Tensor]
+
+    def logits(self, nodes: Tensor, trace: Trace | None = None) -> Tensor | None:
+        r"""The output for the given nodes, :math:`(n, C)`, each layer computing the nodes that it must;
+        :obj:`None` where all layers had better compute all nodes.
+        """
+        steps, x = plan(self.operator, nodes, self.widths), self.x
+        if steps[-1] is None:
+            return None
+        for i, step in enumerate(steps):
+            x = self.layer(i, x, step)
+            _record(trace, self.operator, step)
+        return self.head(x)
+
+
+class LayerCache:
+    r"""The rows that the layers of one GNN have computed, each computed once as long as nothing that it was computed
+    from changes. The parameters must not change.
+
+    Args:
+        chunk_size (int, optional): How many nodes a layer computes at a time, by default all that it must.
+            (default: :obj:`None`)
+        folder (str, optional): An existing folder for the rows, one memory-mapped file per layer; by default they are
+            in memory. (default: :obj:`None`)
+    """
+
+    def __init__(self, chunk_size: int | None = None, folder: str | PathLike[str] | None = None):
+        self.chunk_size = chunk_size
+        self.folder = folder
+        self.clear()
+
+    def clear(self) -> None:
+        r"""Forgets everything."""
+        self._layers: Layers | None = None
+        self._graph: tuple = ()
+        self._rows: list[Tensor] = []
+        self._known: list[Tensor] = []
+
+    def logits(self, layers: Layers, nodes: Tensor, trace: Trace | None = None) -> Tensor:
+        r"""The output for the given nodes, :math:`(n, C)`, of which layers compute the rows that are not known."""
+        self._follow(layers)
+        for i, step in enumerate(plan(layers.operator, nodes, layers.widths, self._known)):
+            if step is not None and step.nodes.numel() == 0:
+                continue
+            for part in self._parts(step, layers):
+                x = layers.x if i == 0 else self._rows[i - 1]
+                rows = layers.layer(i, x if part is None or i == 0 else part.reads_from(x), part)
+                self._rows[i][slice(None) if part is None else part.nodes] = rows
+                _record(trace, layers.operator, part)
+            self._known[i][slice(None) if step is None else step.nodes] = True
+        return layers.head(self._rows[-1][nodes])
+
+    def of_all(self, compute: Callable[[], Tensor], graph: tuple, nodes: Tensor) -> Tensor:
+        r"""Rows of what :obj:`compute()` returns for all nodes of a graph, for a GNN that does not come apart."""
+        if len(graph) != len(self._graph) or any(a is not b for a, b in zip(graph, self._graph, strict=True)):
+            self.clear()
+            self._graph, self._rows = graph, [compute()]
+        return self._rows[0][nodes]
+
+    def _follow(self, layers: Layers) -> None:
+        r"""Forgets what is stale on another graph or other features: the rows of layer :math:`l` for which the row of
+        the operator changed, or which read a stale row of layer :math:`l-1`, at first of the features.
+        """
+        before, self._layers = self._layers, layers
+        num_nodes, device = layers.x.shape[0], layers.x.device
+        if before is None or before.widths != layers.widths or before.x.size(0) > num_nodes:
+            self._rows = [self._empty(i, num_nodes, width, layers.x) for i, (_, width) in enumerate(layers.widths)]
+            self._known = [torch.zeros(num_nodes, dtype=torch.bool, device=device) for _ in layers.widths]
+        elif before.x is not layers.x or before.operator is not layers.operator:
+            changed = changed_rows(before.operator, layers.operator)
+            stale = np.ones(num_nodes, dtype=bool)
+            stale[: before.x.size(0)] = (before.x != layers.x[: before.x.size(0)]).any(dim=1).cpu().numpy()
+            for i, known in enumerate(self._known):
+                stale = stale | changed | readers(layers.operator, stale)
+                self._known[i] = torch.from_numpy(~stale).to(device)
+                self._known[i][: known.numel()] &= known
+            self._rows = [self._grown(i, rows, num_nodes) for i, rows in enumerate(self._rows)]
+
+    def _parts(self, step: Step | None, layers: Layers) -> Iterable[Step | None]:
+        if self.chunk_size is None:
+            return [step]
+        every = torch.arange(layers.x.size(0), device=layers.x.device)
+        return (step or Step(layers.operator, every, None)).split(self.chunk_size)
+
+    def _empty(self, i: int, num_rows: int, width: int, like: Tensor) -> Tensor:
+        if self.folder is None:
+            return like.new_empty(num_rows, width)
+        path, size = str(Path(self.folder) / f"layer{i}.bin"), num_rows * width
+        return torch.from_file(path, shared=True, size=size, dtype=like.dtype).view(num_rows, width)
+
+    def _grown(self, i: int, rows: Tensor, num_rows: int) -> Tensor:
+        if num_rows == rows.size(0):
+            return rows
+        grown = self._empty(i, num_rows, rows.size(1), rows)
+        if self.folder is None:
+            grown[: rows.size(0)] = rows
+        return grown
+
+
+def _record(trace: Trace | None, operator: Operator, step: Step | None) -> None:
+    if trace is not None:
+        matrix = operator.matrix if step is None else step.operator.matrix
+        trace.append((matrix.size(0), matrix.values().numel()))
