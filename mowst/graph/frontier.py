@@ -12,8 +12,10 @@ from torch import Tensor
 from mowst.graph.propagate import Operator, to_scipy
 
 # Rough nanoseconds on two CPU cores: of a gathered and added element, of a multiplication in a dense product, and of
-# taking one entry of the matrix out of its place. Only their ratios decide.
-GATHER, MULTIPLY, TAKE = 0.5, 0.012, 8.0
+# taking one entry of the matrix out of its place. Only their ratios decide, and what is pruned must promise this part of
+# the cost of all: where promises are that close, planning is not worth its time.
+GATHER, MULTIPLY, TAKE = 0.4, 0.018, 12.0
+WORTH = 0.85
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ class Step:
 
     def reads_from(self, x: Tensor) -> Tensor:
         r"""The rows that come in, of the rows :math:`(N, F)` of all nodes."""
-        return x if self.before is None else x[self.before]
+        return x if self.before is None else x.index_select(0, self.before)
 
     def split(self, size: int) -> Iterator["Step"]:
         r"""The same layer in steps of at most `size` nodes, in which nothing of the whole graph is remembered."""
@@ -67,6 +69,7 @@ def plan(
     nodes: Tensor,
     widths: Sequence[tuple[int, int]],
     known: Sequence[Tensor] | None = None,
+    first_hop: bool = False,
 ) -> list[Step | None]:
     r"""The cheapest way to compute the last layer for `nodes`: for each layer a :class:`Step`, or :obj:`None` where
     it computes all nodes. With :math:`V_L` the given nodes and :math:`V_{l-1} = V_l \cup \mathcal{N}(V_l)`, layer
@@ -80,44 +83,66 @@ def plan(
         known (list, optional): By layer, of which nodes the rows that it computes are known, :math:`(N)`: layer
             :math:`l` then computes the unknown ones of :math:`V_l` only, and the layers before draw from those.
             (default: :obj:`None`)
+        first_hop (bool, optional): Whether :math:`\mathbf{P} \mathbf{X}` is at hand, so that the first layer multiplies
+            rows of it and no neighbours need to be found for it. (default: :obj:`False`)
     """
     if known is not None:
-        return _plan(operator, nodes[~known[-1][nodes]], widths, known)
-    return operator.plans.get((nodes,), lambda: _plan(operator, nodes, widths), tuple(widths))
+        return _plan(operator, nodes[~known[-1][nodes]], widths, known, first_hop)
+    key = (tuple(widths), first_hop)
+    return operator.plans.get((nodes,), lambda: _plan(operator, nodes, widths, None, first_hop), key)
 
 
 def _plan(
-    operator: Operator, nodes: Tensor, widths: Sequence[tuple[int, int]], known: Sequence[Tensor] | None = None
+    operator: Operator,
+    nodes: Tensor,
+    widths: Sequence[tuple[int, int]],
+    known: Sequence[Tensor] | None,
+    first_hop: bool,
 ) -> list[Step | None]:
     matrix = to_scipy(operator.matrix)
-    full = [_cost(matrix.nnz, matrix.shape[0], *width) for width in widths]
+    num_nodes, entries = matrix.shape[0], [0 if first_hop and i == 0 else matrix.nnz for i in range(len(widths))]
+    full = [_cost(count, num_nodes, num_nodes, *width) for count, width in zip(entries, widths, strict=True)]
     # Another view of the given nodes: a plan that held them would keep its own memory alive.
-    wanted, pruned, totals = nodes.detach(), 0.0, [sum(full)]  # by the number of pruned last layers
+    wanted, pruned, totals = nodes.detach(), 0.0, [WORTH * sum(full)]  # by the number of pruned last layers
     steps: list[Step] = []
     for layer, width in reversed(list(enumerate(widths))):
-        ids = wanted.cpu().numpy()
-        entries = int((matrix.indptr[ids + 1] - matrix.indptr[ids]).sum())
-        pruned += _cost(entries, ids.size, *width) + TAKE * entries
-        totals.append(sum(full[:layer]) + pruned)
-        if pruned >= totals[0]:
+        ids, at_hand = wanted.cpu().numpy(), first_hop and layer == 0
+        count = 0 if at_hand else int((matrix.indptr[ids + 1] - matrix.indptr[ids]).sum())
+        at_least = pruned + TAKE * count + _cost(count, ids.size, ids.size, *width)
+        if at_least >= min(totals):
             break
-        reads = _reads(operator, wanted)
+        reads = None if at_hand else _reads(operator, wanted)
+        # The first pruned layer reads the rows of all nodes, unless it is the first layer of all.
+        totals.append(sum(full[:layer]) + pruned + TAKE * count + _cost(count, ids.size, num_nodes, *width))
+        pruned += TAKE * count + _cost(count, ids.size, ids.size if reads is None else reads.numel(), *width)
+        totals[-1] = totals[-1] if layer else pruned
         steps.append(Step(operator, wanted, reads, once=known is not None))
-        wanted = reads if known is None or layer == 0 else reads[~known[layer - 1][reads]]
+        if reads is not None:
+            wanted = reads if known is None or layer == 0 else reads[~known[layer - 1][reads]]
     best = totals.index(min(totals))
     steps = steps[:best][::-1]
     if known is None and 0 < best < len(widths):
-        steps[0] = Step(operator, steps[0].nodes, None)  # behind a layer that computes all nodes
+        steps[0] = Step(operator, steps[0].nodes, None)
     return [None] * (len(widths) - best) + steps
+
+
+def aggregates_first(entries: int, rows: int, reads: int, into: int, out_of: int) -> bool:
+    r"""Whether :math:`(\mathbf{P} \mathbf{X}) \mathbf{W}^{\top}` is cheaper than :math:`\mathbf{P} (\mathbf{X}
+    \mathbf{W}^{\top})`, for a block :math:`\mathbf{P}` of so many entries, rows and columns and its channels.
+    """
+    return _multiplied(entries, rows, into, into, out_of) < _multiplied(entries, reads, out_of, into, out_of)
+
+
+def _cost(entries: int, rows: int, reads: int, into: int, out_of: int) -> float:
+    return min(_multiplied(entries, rows, into, into, out_of), _multiplied(entries, reads, out_of, into, out_of))
+
+
+def _multiplied(entries: int, rows: int, gathered: int, into: int, out_of: int) -> float:
+    return GATHER * entries * gathered + MULTIPLY * rows * into * out_of
 
 
 def _reads(operator: Operator, nodes: Tensor) -> Tensor:
     matrix, ids = to_scipy(operator.matrix), nodes.cpu().numpy()
-    reached = np.zeros(matrix.shape[1], dtype=bool)
-    reached[ids] = True
-    reached[matrix[ids].indices] = True
+    reached = np.bincount(matrix[ids].indices, minlength=matrix.shape[1])
+    reached[ids] = 1
     return torch.from_numpy(np.flatnonzero(reached)).to(nodes.device)
-
-
-def _cost(entries: int, rows: int, into: int, out_of: int) -> float:
-    return GATHER * entries * min(into, out_of) + MULTIPLY * rows * into * out_of

@@ -37,6 +37,10 @@ class Operator:
         return self.matrix.shape
 
     @property
+    def num_entries(self) -> int:
+        return self.matrix.values().numel()
+
+    @property
     def transposed(self) -> Tensor:
         r""":math:`\mathbf{P}^{\top}` as torch CSR: the same object as :attr:`matrix` when that is symmetric."""
         if self._transposed is None:

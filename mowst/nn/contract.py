@@ -83,7 +83,7 @@ def call_expert(
         more = kwargs if weight is None else {**kwargs, "edge_weight": weight}
         return _checked(expert(x, edges, **more), name, x.size(0))
 
-    if nodes is None:
+    if nodes is None or (cache is None and nodes.equal(torch.arange(x.size(0), device=nodes.device))):
         return two_class_logits(of_all())
     logits = None
     if not reads_edges:
@@ -94,7 +94,11 @@ def call_expert(
     elif not kwargs:
         logits = subgraph_logits(expert, x, edge_index, edge_weight, nodes, trace)
     if logits is None:
-        logits = of_all()[nodes] if cache is None else cache.of_all(of_all, (x, edge_index, edge_weight), nodes)
+        logits = (
+            of_all().index_select(0, nodes)
+            if cache is None
+            else cache.of_all(of_all, (x, edge_index, edge_weight), nodes)
+        )
     return two_class_logits(_checked(logits, name, nodes.numel()))
 
 

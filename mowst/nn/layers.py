@@ -29,6 +29,8 @@ class Layers:
         layer (callable): :obj:`layer(l, rows, step)`: the output of layer :math:`l`, counted from 0, for the nodes of
             the step (for all, if that is :obj:`None`) from the rows that it reads; layer 0 gets :obj:`x` as it is.
         head (callable): What follows the last layer, node by node.
+        first_hop (bool, optional): Whether layer 0 multiplies rows of a product that is computed once for all nodes.
+            (default: :obj:`False`)
     """
 
     x: Tensor
@@ -36,12 +38,13 @@ class Layers:
     widths: tuple[tuple[int, int], ...]
     layer: Callable[[int, Tensor, Step | None], Tensor]
     head: Callable[[Tensor], Tensor]
+    first_hop: bool = False
 
     def logits(self, nodes: Tensor, trace: Trace | None = None) -> Tensor | None:
         r"""The output for the given nodes, :math:`(n, C)`, each layer computing the nodes that it must;
         :obj:`None` where all layers had better compute all nodes.
         """
-        steps, x = plan(self.operator, nodes, self.widths), self.x
+        steps, x = plan(self.operator, nodes, self.widths, first_hop=self.first_hop), self.x
         if steps[-1] is None:
             return None
         for i, step in enumerate(steps):
@@ -85,14 +88,14 @@ class LayerCache:
                 self._rows[i][slice(None) if part is None else part.nodes] = rows
                 _record(trace, layers.operator, part)
             self._known[i][slice(None) if step is None else step.nodes] = True
-        return layers.head(self._rows[-1][nodes])
+        return layers.head(self._rows[-1].index_select(0, nodes))
 
     def of_all(self, compute: Callable[[], Tensor], graph: tuple, nodes: Tensor) -> Tensor:
         r"""Rows of what :obj:`compute()` returns for all nodes of a graph, for a GNN that does not come apart."""
         if len(graph) != len(self._graph) or any(a is not b for a, b in zip(graph, self._graph, strict=True)):
             self.clear()
             self._graph, self._rows = graph, [compute()]
-        return self._rows[0][nodes]
+        return self._rows[0].index_select(0, nodes)
 
     def _follow(self, layers: Layers) -> None:
         r"""Forgets what is stale on another graph or other features: the rows of layer :math:`l` for which the row of
@@ -136,5 +139,5 @@ class LayerCache:
 
 def _record(trace: Trace | None, operator: Operator, step: Step | None) -> None:
     if trace is not None:
-        matrix = operator.matrix if step is None else step.operator.matrix
-        trace.append((matrix.size(0), matrix.values().numel()))
+        block = operator if step is None else step.operator
+        trace.append((block.shape[0], block.num_entries))

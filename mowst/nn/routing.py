@@ -55,12 +55,14 @@ def routed(
     """
     answer = logits(0, nodes).clone()
     expert = torch.zeros(answer.size(0), dtype=torch.long, device=answer.device)
-    at, latest = torch.arange(answer.size(0), device=answer.device), answer
+    at, asked, latest = torch.arange(answer.size(0), device=answer.device), nodes, answer
     for k in range(len(model.gate_names)):
-        at = at[~rule(model.gate(k, latest, x[at if nodes is None else nodes[at]]))]
+        passed = ~rule(model.gate(k, latest, x if asked is None else x[asked]))
+        at = at[passed]
         if at.numel() == 0:
             break
-        latest = logits(k + 1, at if nodes is None else nodes[at])
+        asked = at if nodes is None else nodes[at]
+        latest = logits(k + 1, asked)
         answer[at], expert[at] = latest, k + 1
     return answer, expert
 

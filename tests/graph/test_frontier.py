@@ -65,23 +65,31 @@ def test_all_nodes_are_never_pruned_and_few_are_where_they_stay_few():
     assert first is None and last is not None and last.before is None
 
 
-def test_the_plan_chosen_is_the_cheapest_by_its_own_costs(monkeypatch):
+@pytest.mark.parametrize("first_hop", [False, True])
+@pytest.mark.parametrize("widths", [WIDTHS, ((16, 8), (8, 8), (8, 2))])
+def test_the_plan_chosen_is_the_cheapest_by_its_own_costs(widths, first_hop):
     torch.manual_seed(0)
     operator = Adjacency(torch.randint(300, (2, 900)), num_nodes=300).operator("gcn")
-    for count in (1, 5, 20, 80, 300):
-        nodes, totals = torch.randperm(300)[:count], []
-        chosen = sum(step is not None for step in plan(operator, nodes, WIDTHS))
-        entries = operator.matrix.values().numel()
-        full = frontier._cost(entries, 300, 8, 8)
-        matrix = frontier.to_scipy(operator.matrix)
-        wanted, pruned = nodes.numpy(), 0.0
-        totals.append(3 * full)
-        for depth in (1, 2, 3):
-            taken = int(np.diff(matrix.indptr)[wanted].sum())
-            pruned += frontier._cost(taken, len(wanted), 8, 8) + frontier.TAKE * taken
-            totals.append((3 - depth) * full + pruned)
-            wanted = frontier._reads(operator, torch.from_numpy(wanted)).numpy()
-        assert totals[chosen] == min(totals)
+    degrees, pruned_somewhere = np.diff(frontier.to_scipy(operator.matrix).indptr), set()
+    for count in (1, 2, 5, 20, 80, 300):
+        wanted = torch.randperm(300)[:count]
+        chosen = sum(step is not None for step in plan(operator, wanted, widths, first_hop=first_hop))
+        full = [
+            frontier._cost(0 if first_hop and i == 0 else operator.num_entries, 300, 300, *width)
+            for i, width in enumerate(widths)
+        ]
+        totals, pruned = [frontier.WORTH * sum(full)], 0.0
+        for layer in (2, 1, 0):
+            entries = 0 if first_hop and layer == 0 else int(degrees[wanted].sum())
+            reads = frontier._reads(operator, wanted)
+            rows, read = wanted.numel(), wanted.numel() if first_hop and layer == 0 else reads.numel()
+            behind_all = frontier._cost(entries, rows, 300 if layer else read, *widths[layer])
+            totals.append(sum(full[:layer]) + pruned + frontier.TAKE * entries + behind_all)
+            pruned += frontier.TAKE * entries + frontier._cost(entries, rows, read, *widths[layer])
+            wanted = reads
+        assert totals[chosen] == pytest.approx(min(totals))
+        pruned_somewhere.add(chosen)
+    assert {0, 3} <= pruned_somewhere
 
 
 def test_a_plan_is_made_once_for_the_same_nodes_and_dies_with_them(always):

@@ -1,56 +1,128 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from mowst import GCN, MLP, Cascade, LearnedConfidence, Mowst, PowerConfidence
-from mowst.inference import deferral_curve, deferral_report
-from mowst.inference.deferral import area, table
+from mowst.inference import deferral_cost, deferral_curve, deferral_curves, deferral_report
+from mowst.inference.deferral import GRID, gate_quality, passed_on
+from mowst.metrics import METRICS
 
-SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
+SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2}
+SHARES = (0.0, 0.5, 1.0)
+METRIC = pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
+
+
+def mowst(task):
+    torch.manual_seed(0)
+    sizes = SIZES | {"out_channels": task.num_classes}
+    return Mowst(MLP(**sizes), GCN(**sizes), LearnedConfidence(8)).eval()
 
 
 @pytest.fixture
-def right():
-    return np.random.default_rng(0).integers(0, 2, (2, 200))
+def two_classes(make_task):
+    return replace(make_task(num_nodes=60, num_classes=2), metric="roc_auc")
 
 
-def test_the_curve_runs_from_the_weak_to_the_strong_expert_and_is_a_loop_between(right):
-    weak, strong = right
-    confidence = np.random.default_rng(1).random(200)
-    curve = deferral_curve(weak, strong, confidence)
-    assert curve[0] == pytest.approx(weak.mean()) and curve[-1] == pytest.approx(strong.mean())
-    for count in (1, 50, 199):
-        sent = confidence <= np.sort(confidence)[count - 1]
-        assert curve[count] == pytest.approx(np.where(sent, strong, weak).mean())
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    probs = torch.randn(2, 200, 2, generator=generator).softmax(dim=-1)
+    return list(probs), torch.rand(200, generator=generator), torch.randint(2, (200,), generator=generator)
 
 
-def test_random_deferral_is_the_line_and_the_oracle_is_above_every_signal(right):
-    weak, strong = right
-    line = deferral_curve(weak, strong, np.zeros(200))
-    np.testing.assert_allclose(line, np.linspace(weak.mean(), strong.mean(), 201))
-    assert area(line) == pytest.approx((weak.mean() + strong.mean()) / 2)
-    oracle = deferral_curve(weak, strong, weak - strong)
-    assert oracle.max() == pytest.approx(np.maximum(weak, strong).mean())
-    for seed in range(5):
-        signal = np.random.default_rng(seed).random(200)
-        assert (oracle >= deferral_curve(weak, strong, signal) - 1e-12).all()
+@METRIC
+def test_the_curve_runs_from_the_weak_to_the_strong_expert_and_is_a_loop_between(batch, metric):
+    probs, confidence, y = batch
+    for share, score in zip(GRID, deferral_curve(metric, probs, confidence, y), strict=True):
+        sent = torch.zeros(200, dtype=torch.bool).index_fill(0, confidence.argsort()[: round(share * 200)], True)
+        assert score == pytest.approx(float(METRICS[metric](torch.where(sent[:, None], *probs[::-1]), y)))
+
+
+def test_random_deferral_is_the_line_of_accuracies_and_the_oracle_is_above_every_signal(batch):
+    probs, _, y = batch
+    weak, strong = ((p.argmax(dim=-1) == y).double() for p in probs)
+    line = deferral_curve("accuracy", probs, torch.zeros(200), y)
+    np.testing.assert_allclose(line, np.linspace(float(weak.mean()), float(strong.mean()), 101))
+    oracle = deferral_curve("accuracy", probs, weak - strong, y)
+    assert oracle.max() == pytest.approx(float(torch.maximum(weak, strong).mean()))
+    for _ in range(5):
+        assert (oracle >= deferral_curve("accuracy", probs, torch.rand(200), y) - 1e-12).all()
+
+
+def test_no_signal_is_above_the_best_share_of_the_oracle_of_roc_auc(two_classes):
+    shares = [k / 15 for k in range(16)]
+    curves = deferral_curves(mowst(two_classes), two_classes, shares=shares).drop(columns="mixture")
+    assert (curves.max() <= curves["oracle"].max() + 1e-9).all()
+    assert curves.max().min() < curves["oracle"].max()
+
+
+def test_equal_confidence_is_passed_on_with_equal_probability():
+    confidence = torch.tensor([0.3, 0.9, 0.3, 0.1, 0.3])
+    for share, expected in ((0.0, [0, 0, 0, 0, 0]), (0.5, [0.5, 0, 0.5, 1, 0.5]), (1.0, [1, 1, 1, 1, 1])):
+        assert passed_on(confidence, share).tolist() == expected
+    assert float(passed_on(torch.rand(30).round(decimals=1), 0.37).mean()) == pytest.approx(0.37)
 
 
 def test_gate_quality_counts_mistakes_sent_and_right_answers_sent():
-    weak, strong = np.array([0, 0, 1, 1, 1]), np.ones(5, dtype=int)
-    row = table(weak, strong, {"good": np.arange(5.0), "bad": -np.arange(5.0)}, passed=0.4)
-    assert row.loc["good", ["sent", "needless"]].tolist() == [100.0, 0.0]
-    assert row.loc["bad", "sent"] == 0.0 and row.loc["bad", "needless"] == pytest.approx(200 / 3)
+    right, gate = torch.tensor([False, False, True, True, True]), torch.tensor([0.1, 0.2, 0.6, 0.7, 0.8])
+    rows = gate_quality(right, {"gate": gate, "bad": -gate, "random": torch.zeros(5)})
+    assert rows.loc["gate", ["sent", "needless"]].tolist() == [100.0, 0.0]
+    assert rows.loc["bad", "sent"] == 0.0 and rows.loc["bad", "needless"] == pytest.approx(200 / 3)
+    assert rows.loc["random"].tolist() == pytest.approx([40, 40])
 
 
 def test_the_report_of_a_model_has_its_budgets_and_rails(task):
-    torch.manual_seed(0)
-    model = Mowst(MLP(**SIZES), GCN(**SIZES), LearnedConfidence(8)).eval()
-    report = deferral_report(model, task, shares=(0.0, 0.5, 1.0))
-    assert list(report.index) == ["gate", "variance", "entropy", "max probability", "random", "oracle"]
-    scores = [100 * task.evaluate(z.softmax(dim=-1), "test") for z in model(task.data.x, task.data.edge_index)[2:]]
-    assert report["0 %"].tolist() == pytest.approx([scores[0]] * 6)
-    assert report["100 %"].tolist() == pytest.approx([scores[1]] * 6)
-    assert (report["area"] <= report.loc["oracle", "area"] + 1e-9).all()
-    with pytest.raises(ValueError, match="this model has 3"):
-        deferral_report(Cascade([MLP(**SIZES)] * 3, [PowerConfidence()] * 2), task)
+    model = mowst(task)
+    report = deferral_report(model, task, shares=SHARES)
+    assert list(report.index[:-1]) == ["gate", "variance", "entropy", "max probability", "random", "oracle"]
+    signals, out = report.drop("mixture"), model(task.data.x, task.data.edge_index)
+    for column, logits in (("0 %", out.weak), ("100 %", out.strong)):
+        assert signals[column].tolist() == pytest.approx([100 * task.evaluate(logits.softmax(dim=-1), "test")] * 6)
+    assert report.loc["random", "area"] == pytest.approx(signals.loc["random", ["0 %", "100 %"]].mean())
+    assert (signals["area"] <= signals.loc["oracle", "area"] + 1e-9).all()
+    assert report.loc["mixture", "area"] == pytest.approx(100 * task.evaluate(out.prob, "test"))
+
+
+@pytest.mark.parametrize("route", ["mixture", "weak", "strong"])
+@pytest.mark.parametrize("within", [0.5, -100.0])
+def test_what_is_needed_is_the_first_share_that_is_near_the_answer_of_the_route(task, route, within):
+    model = mowst(task)
+    model.route = route
+    curves, answer = deferral_curves(model, task), model(task.data.x, task.data.edge_index).prob
+    assert curves["mixture"].unique() == pytest.approx([100 * task.evaluate(answer, "test")])
+    needed = deferral_report(model, task, within=within)["needed"]
+    for name, curve in curves.items():
+        near = [100 * share for share, score in curve.items() if score >= curves["mixture"][0] - within]
+        assert needed[name] == pytest.approx(near[0] if near else np.nan, nan_ok=True)
+    assert needed["mixture"] == 0 if within > 0 else needed.isna().all()
+
+
+@METRIC
+@pytest.mark.parametrize("route", ["mixture", "strong"])
+def test_cost_is_that_of_the_budgets_of_predict_whatever_the_route(task, two_classes, metric, route):
+    task = task if metric == "accuracy" else two_classes
+    model = mowst(task)
+    model.route, data = route, task.data
+    cost = deferral_cost(model, task, shares=(0.0, 0.25, 1.0), repeats=1)
+    assert model.route == route
+    assert cost["activated"].tolist() == [0, task.num_nodes // 4, task.num_nodes]
+    assert (cost["milliseconds"] > 0).all() and (cost["milliseconds"] / cost["cost"]).std() < 1e-9
+    curves = deferral_curves(model, task, shares=SHARES)
+    assert curves.columns.name == metric
+    assert cost["score"][[0.0, 1.0]].tolist() == pytest.approx(curves["gate"][[0.0, 1.0]].tolist())
+    if metric == "accuracy":
+        model.route = "mixture"
+        index, labels = task.index("test"), model.predict(data.x, data.edge_index, budget=0.25)
+        assert cost["score"][0.25] == pytest.approx(100 * float((labels[index] == task.labels("test")).double().mean()))
+
+
+def test_deferral_is_between_two_experts_by_a_metric_with_an_expected_score(task, batch):
+    sizes = SIZES | {"out_channels": 3}
+    three = Cascade([MLP(**sizes)] * 3, [PowerConfidence()] * 2)
+    for report in (deferral_report, deferral_cost):
+        with pytest.raises(ValueError, match="this model has 3"):
+            report(three, task)
+    with pytest.raises(ValueError, match="F1 has no expected score"):
+        deferral_curve("f1", *batch)

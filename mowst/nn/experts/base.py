@@ -11,7 +11,7 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from mowst.graph.adjacency import Kind, adjacency
 from mowst.graph.features import linear, sparse_features
-from mowst.graph.frontier import Step
+from mowst.graph.frontier import Step, aggregates_first
 from mowst.graph.propagate import Operator, propagate
 from mowst.nn.dropout import Dropout
 from mowst.nn.experts.blocks import activate, feature_linear, node_norm
@@ -65,18 +65,17 @@ class FastConv(MessagePassing):
     ) -> Tensor:
         r""":math:`(\mathbf{P} \mathbf{X}) \mathbf{W}^{\top} + \mathbf{b} =
         \mathbf{P} (\mathbf{X} \mathbf{W}^{\top}) + \mathbf{b}`, of all nodes or of those of a step, on the cheaper
-        side: the first where :math:`\mathbf{P} \mathbf{X}` is a constant, computed once, or the narrower matrix, or
-        no wider and has fewer rows.
+        side: the first where :math:`\mathbf{P} \mathbf{X}` is a constant, computed once, or narrow, or of few rows.
         """
         features = self.features(x)
         if features is None and self.first and not x.requires_grad and (step is None or not step.once):
             graph = adjacency(edge_index, edge_weight, num_nodes=x.size(0))
             hop = graph.first_hop(x, self.kind, **self.options())
-            return F.linear(hop if step is None else hop[step.nodes], weight, bias)
+            return F.linear(hop if step is None else hop.index_select(0, step.nodes), weight, bias)
         operator = self.operator(x, edge_index, edge_weight) if step is None else step.operator
         if step is not None and self.first and step.before is not None:
-            x, features = (x[step.before], None) if features is None else (x, features.rows(step.before))
-        if features is None and weight.size(1) < weight.size(0) + (step is not None):
+            x, features = (step.reads_from(x), None) if features is None else (x, features.rows(step.before))
+        if features is None and aggregates_first(operator.num_entries, *operator.shape, *weight.t().shape):
             return F.linear(propagate(operator, x), weight, bias)
         hidden = F.linear(x, weight) if features is None else linear(features, weight)
         out = propagate(operator, hidden)
@@ -91,7 +90,7 @@ class FastConv(MessagePassing):
         features = self.features(x)
         if step is not None:
             nodes = step.nodes if self.first else step.at
-            x, features = (x[nodes], None) if features is None else (x, features.rows(nodes))
+            x, features = (x.index_select(0, nodes), None) if features is None else (x, features.rows(nodes))
         return F.linear(x, weight, bias) if features is None else linear(features, weight, bias)
 
 
@@ -229,6 +228,7 @@ class Expert(BasicGNN):
             tuple(zip(widths, outs, strict=True)),
             lambda i, rows, step: self._layer(i, rows, edge_index, step=step, **weight),
             self.lin if hasattr(self, "lin") else torch.nn.Identity(),
+            first_hop=self.lin_in is None and self.convs[0].features(x) is None and not x.requires_grad,
         )
 
     def _layer(self, i: int, x: Tensor, edge_index: Tensor, *, step: Step | None = None, **weight: Any) -> Tensor:
