@@ -1,7 +1,7 @@
 r"""What the strong expert costs on a whole graph when it answers some nodes only.
 
-    python experiments/bench/conditional.py run        # about 8 minutes on 2 quiet cores; writes results/conditional.json
-    python experiments/bench/conditional.py table      # prints the table of that file as Markdown
+    python experiments/bench/conditional.py run      # about 2 minutes on 2 quiet cores; writes results/conditional.json
+    python experiments/bench/conditional.py table    # prints the table of that file as Markdown
 
 Both sides have the same first hop of the features at hand; the plan of the layers is made anew each time. End to end,
 the weak expert, its gate and the choice of the nodes come on top, against both experts on all nodes.

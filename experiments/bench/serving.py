@@ -91,7 +91,11 @@ def questions(task: GraphTask, size: int, repeats: int) -> dict[str, Any]:
 def asked(ask: Callable[[Tensor], object], drawn: list[Tensor]) -> Callable[[], None]:
     r"""A contender that takes the next question at each call."""
     left = iter(drawn)
-    return lambda: ask(next(left)) and None
+
+    def run() -> None:
+        ask(next(left))
+
+    return run
 
 
 def subgraph_of(task: GraphTask) -> Callable[[Tensor], Tensor]:

@@ -13,7 +13,7 @@ from mowst.graph.changes import changed_rows, readers
 from mowst.graph.frontier import Step, plan
 from mowst.graph.propagate import Operator
 
-# Of each layer that ran: how many nodes it computed, and from how many entries of its operator.
+# Of each layer that ran: how many nodes it computed, and how many entries of its operator it read for them.
 Trace = list[tuple[int, int]]
 
 
@@ -49,7 +49,7 @@ class Layers:
             return None
         for i, step in enumerate(steps):
             x = self.layer(i, x, step)
-            _record(trace, self.operator, step)
+            _record(trace, self.operator, step, at_hand=i == 0 and self.first_hop)
         return self.head(x)
 
 
@@ -137,7 +137,11 @@ class LayerCache:
         return grown
 
 
-def _record(trace: Trace | None, operator: Operator, step: Step | None) -> None:
-    if trace is not None:
-        block = operator if step is None else step.operator
-        trace.append((block.shape[0], block.num_entries))
+def _record(trace: Trace | None, operator: Operator, step: Step | None, at_hand: bool = False) -> None:
+    if trace is None:
+        return
+    rows, entries = operator.shape[0], operator.num_entries
+    if step is not None:
+        first = operator.matrix.crow_indices()
+        rows, entries = step.nodes.numel(), int((first[step.nodes + 1] - first[step.nodes]).sum())
+    trace.append((rows, 0 if at_hand else entries))
