@@ -14,7 +14,7 @@ from mowst.graph.propagate import Operator, to_scipy
 # Rough nanoseconds on two CPU cores: of a gathered and added element, of a multiplication in a dense product, and of
 # taking one entry of the matrix out of its place. Only their ratios decide.
 GATHER, MULTIPLY, TAKE = 0.4, 0.018, 12.0
-# A pruned plan must promise to stay below this part of the cost of all nodes: planning and errors of the promise cost too.
+# What a pruned plan must promise, as a part of the cost of all nodes: planning and errors of the promise cost too.
 WORTH = 0.85
 
 
