@@ -24,10 +24,10 @@ def run(code_or_path, folder):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_example_runs_in_at_most_100_lines(path, tmp_path):
     assert len(path.read_text().splitlines()) <= 100
-    assert re.search("Mowst|cascade", run(str(path), tmp_path))
+    assert re.search("Mowst|cascade|threshold", run(str(path), tmp_path))
 
 
 def test_readme_example_runs_and_mowst_is_best(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL))
     code += "assert result.test > max(scores['test'] for scores in result.alone.values()) + 0.01\n"
     run(code, tmp_path)

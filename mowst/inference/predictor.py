@@ -154,7 +154,7 @@ class Predictor:
         if not self.keep:
             self._clear()
         last = len(self.model.expert_names) - 1
-        activated = float((expert == last).float().mean()) if wanted.numel() else 0.0
+        activated = float((expert == last).double().mean()) if wanted.numel() else 0.0
         nodes, edges = (sum(counts) for counts in zip(*trace, strict=True)) if trace else (0, 0)
         prob, expert = prob[back], expert[back]
         milliseconds = 1000 * (time.perf_counter() - start)
