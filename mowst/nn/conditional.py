@@ -14,7 +14,7 @@ from mowst.graph.formats import transposed_csr
 from mowst.graph.frontier import Step
 from mowst.graph.propagate import propagate
 from mowst.nn.experts.base import Expert
-from mowst.nn.layers import Layers, Trace
+from mowst.nn.layers import Layers
 
 # A subgraph with more than this share of the edges is not worth its extraction.
 MAX_SHARE = 0.5
@@ -33,23 +33,21 @@ def layers_of(expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: 
     return None
 
 
-def subgraph_logits(
-    expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None, nodes: Tensor, trace: Trace | None
-) -> Tensor | None:
-    r"""The output for the given nodes, :math:`(n, C)`, of an expert that tells in an integer :obj:`num_hops` from how
-    many hops its answer draws, on the subgraph of one hop more, in which the degrees of all that it reads are whole.
-    :obj:`None` for others, and where that is most of the graph.
+def subgraph_of(
+    expert: torch.nn.Module, num_nodes: int, edge_index: Any, nodes: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    r"""The subgraph that an expert needs for the given nodes if it tells in an integer :obj:`num_hops` from how many
+    hops its answer draws: of one hop more, in which the degrees of all that it reads are whole. :obj:`None` for others,
+    and where that is most of the graph.
+
+    Returns:
+        tuple: its nodes, its edges in their positions, the positions of the given nodes, and which edges they are.
     """
     hops = getattr(expert, "num_hops", None)
     if expert.training or not isinstance(hops, int) or not isinstance(edge_index, Tensor) or edge_index.dim() != 2:
         return None
-    subset, edges, at, kept = k_hop_subgraph(nodes, hops + 1, edge_index, relabel_nodes=True, num_nodes=x.size(0))
-    if edges.size(1) > MAX_SHARE * edge_index.size(1):
-        return None
-    if trace is not None:
-        trace.append((subset.numel(), edges.size(1)))
-    weight = {} if edge_weight is None else {"edge_weight": edge_weight[kept]}
-    return expert(x[subset], edges, **weight)[at]
+    subgraph = k_hop_subgraph(nodes, hops + 1, edge_index, relabel_nodes=True, num_nodes=num_nodes)
+    return None if subgraph[1].size(1) > MAX_SHARE * edge_index.size(1) else subgraph
 
 
 def fastest_form(expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> tuple:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mowst.graph.adjacency import adjacency
-from mowst.nn.conditional import fastest_form, layers_of, subgraph_logits
+from mowst.nn.conditional import fastest_form, layers_of, subgraph_of
 from mowst.nn.dispersion import two_class_logits
 from mowst.nn.layers import LayerCache, Trace
 
@@ -65,41 +65,19 @@ def call_expert(
             GraphSAGE, GIN and GAT would ignore them), if the graph is missing, or if the output is not
             :math:`(N, C)`.
     """
-    name, reads_edges = type(expert).__name__, takes_edges(expert)
-    if reads_edges and edge_index is None:
+    name = type(expert).__name__
+    if takes_edges(expert) and edge_index is None:
         raise ValueError(f"{name} reads the graph: give edge_index")
-    if edge_weight is not None and reads_edges and not _takes_edge_weight(expert):
+    if edge_weight is not None and takes_edges(expert) and not _takes_edge_weight(expert):
         raise ValueError(
             f"{name} cannot use edge_weight and would ignore it: drop the weights, or take an expert whose "
             "forward has an edge_weight (GCN has one)"
         )
-
-    def of_all() -> Tensor:
-        if not reads_edges:
-            return _checked(expert(x), name, x.size(0))
-        if trace is not None:
-            trace.append((x.size(0), adjacency(edge_index, num_nodes=x.size(0)).edge_index.size(1)))
-        edges, weight = fastest_form(expert, x, edge_index, edge_weight)
-        more = kwargs if weight is None else {**kwargs, "edge_weight": weight}
-        return _checked(expert(x, edges, **more), name, x.size(0))
-
-    if nodes is None or (cache is None and nodes.equal(torch.arange(x.size(0), device=nodes.device))):
-        return two_class_logits(of_all())
-    logits = None
-    if not reads_edges:
-        parts = nodes.split(cache.chunk_size) if cache is not None and cache.chunk_size else [nodes]
-        logits = torch.cat([expert(x[part]) for part in parts])
-    elif not kwargs and (layers := layers_of(expert, x, edge_index, edge_weight)) is not None:
-        logits = layers.logits(nodes, trace) if cache is None else cache.logits(layers, nodes, trace)
-    elif not kwargs:
-        logits = subgraph_logits(expert, x, edge_index, edge_weight, nodes, trace)
-    if logits is None:
-        logits = (
-            of_all().index_select(0, nodes)
-            if cache is None
-            else cache.of_all(of_all, (x, edge_index, edge_weight), nodes)
-        )
-    return two_class_logits(_checked(logits, name, nodes.numel()))
+    if nodes is None or (cache is None and _is_every(nodes, x.size(0))):
+        logits = _of_all(expert, x, edge_index, edge_weight, None, kwargs)
+    else:
+        logits = _of_some(expert, x, edge_index, edge_weight, nodes, cache, trace, kwargs)
+    return two_class_logits(logits)
 
 
 def call_confidence(confidence: torch.nn.Module, logits: Tensor, x: Tensor) -> Tensor:
@@ -123,10 +101,55 @@ def call_confidence(confidence: torch.nn.Module, logits: Tensor, x: Tensor) -> T
     return value
 
 
-def _checked(logits: Any, name: str, rows: int) -> Tensor:
-    if not isinstance(logits, Tensor) or logits.dim() not in (1, 2) or logits.size(0) != rows:
+def _is_every(nodes: Tensor, num_nodes: int) -> bool:
+    return nodes.numel() == num_nodes and nodes.equal(torch.arange(num_nodes, device=nodes.device))
+
+
+def _of_some(
+    expert: torch.nn.Module,
+    x: Tensor,
+    edge_index: Any,
+    edge_weight: Tensor | None,
+    nodes: Tensor,
+    cache: LayerCache | None,
+    trace: Trace | None,
+    kwargs: dict[str, Any],
+) -> Tensor:
+    if not takes_edges(expert):
+        parts = nodes.split(cache.chunk_size) if cache is not None and cache.chunk_size else [nodes]
+        return torch.cat([_of_all(expert, x[part], None, None, None, {}) for part in parts])
+    if not kwargs and (layers := layers_of(expert, x, edge_index, edge_weight)) is not None:
+        logits = layers.logits(nodes, trace) if cache is None else cache.logits(layers, nodes, trace)
+        if logits is not None:
+            return logits
+    elif not kwargs and (subgraph := subgraph_of(expert, x.size(0), edge_index, nodes)) is not None:
+        subset, edges, at, kept = subgraph
+        return _of_all(expert, x[subset], edges, None if edge_weight is None else edge_weight[kept], trace, {})[at]
+    if cache is None:
+        return _of_all(expert, x, edge_index, edge_weight, trace, kwargs).index_select(0, nodes)
+    graph = (x, edge_index, edge_weight)
+    return cache.of_all(lambda: _of_all(expert, *graph, trace, kwargs), graph, nodes)
+
+
+def _of_all(
+    expert: torch.nn.Module,
+    x: Tensor,
+    edge_index: Any,
+    edge_weight: Tensor | None,
+    trace: Trace | None,
+    kwargs: dict[str, Any],
+) -> Tensor:
+    if not takes_edges(expert):
+        logits = expert(x)
+    else:
+        edges, weight = fastest_form(expert, x, edge_index, edge_weight)
+        logits = expert(x, edges, **kwargs if weight is None else {**kwargs, "edge_weight": weight})
+    if not isinstance(logits, Tensor) or logits.dim() not in (1, 2) or logits.size(0) != x.size(0):
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"{name} must return logits of shape [N, C] with N = {rows} nodes, got {got}")
+        name = type(expert).__name__
+        raise ValueError(f"{name} must return logits of shape [N, C] with N = {x.size(0)} nodes, got {got}")
+    if trace is not None:
+        trace.append((x.size(0), adjacency(edge_index, num_nodes=x.size(0)).edge_index.size(1)))
     return logits
 
 

@@ -114,6 +114,16 @@ def test_the_subgraph_is_small_and_a_module_without_hops_runs_on_all():
     assert expert.rows == [7, 100]
 
 
+def test_a_wrong_shape_is_told_for_some_nodes_as_for_all():
+    line, nodes = torch.stack([torch.arange(99), torch.arange(1, 100)]), torch.tensor([50])
+    expert = TwoHops().eval()
+    expert.forward = lambda x, edge_index: x[:3]
+    with pytest.raises(
+        ValueError, match=r"TwoHops must return .* with N = 4 nodes, got \[3, 5\]"
+    ):
+        call_expert(expert, torch.randn(100, F_IN), line, nodes=nodes)
+
+
 @pytest.mark.parametrize("strong", ["gcn", "sage", "gat", "tuned-gcn"])
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.6, 1.1])
 def test_a_threshold_answers_by_the_full_forward_of_the_chosen_expert(data, strong, threshold):
