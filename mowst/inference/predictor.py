@@ -91,6 +91,7 @@ class Predictor:
             (default: :obj:`None`)
 
     Raises:
+        FileNotFoundError: if there is no such folder.
         ValueError: if the data have no features or edges, both a threshold and a budget are given, or a budget for more
             than two experts.
     """
@@ -108,6 +109,10 @@ class Predictor:
     ) -> None:
         if not isinstance(getattr(data, "x", None), Tensor) or not isinstance(data.edge_index, Tensor):
             raise ValueError(f"data must be a graph with x and edge_index (of a task: task.data), got {data!r}")
+        if not data.x.is_floating_point():
+            raise ValueError(f"features must be floating point, got {data.x.dtype}")
+        if folder is not None and not Path(folder).is_dir():
+            raise FileNotFoundError(f"folder for hidden rows: there is no folder '{folder}'")
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
         if budget is not None and len(model.expert_names) > 2:
@@ -266,4 +271,6 @@ class Predictor:
         if x.dim() != 2 or x.size(1) != self._x.size(1) or not x.is_floating_point():
             shape = [x.size(0) if x.dim() else 1, self._x.size(1)]
             raise ValueError(f"features must be floating point of shape {shape}, got {x.dtype} of {list(x.shape)}")
+        if bad := int((~x.isfinite()).any(dim=1).sum()):
+            raise ValueError(f"features must be finite: {bad} of {x.size(0)} rows are not")
         return x.to(self._x)

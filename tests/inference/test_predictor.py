@@ -206,6 +206,7 @@ def test_an_empty_question_and_a_graph_without_edges():
         (lambda p: p.predict([0.5]), "node ids must be integers"),
         (lambda p: p.add_nodes(torch.randn(2, 4)), r"of shape \[2, 5\], got torch.float32 of \[2, 4\]"),
         (lambda p: p.add_nodes(torch.ones(2, 5).long()), "must be floating point"),
+        (lambda p: p.set_features([2], torch.full((1, 5), torch.nan)), "must be finite: 1 of 1 rows"),
         (lambda p: p.add_edges(torch.tensor([[0], [12]])), r"must lie in \[0, 12\)"),
         (lambda p: p.add_edges(torch.tensor([0, 1])), r"shape \[2, num_edges\]"),
         (lambda p: p.add_edges(torch.tensor([[0], [1]]), torch.ones(1)), "without edge weights, the new edges"),
@@ -225,6 +226,10 @@ def test_what_cannot_serve_is_refused():
     model = model_with(build_expert("gcn", **SIZES))
     with pytest.raises(ValueError, match="x and edge_index"):
         Predictor(model, Data(edge_index=torch.zeros(2, 1).long()))
+    with pytest.raises(ValueError, match="must be floating point, got torch.int64"):
+        Predictor(model, Data(x=torch.ones(2, 5).long(), edge_index=torch.zeros(2, 1).long()))
+    with pytest.raises(FileNotFoundError, match="no folder 'nowhere'"):
+        Predictor(model, graph(), folder="nowhere")
     with pytest.raises(ValueError, match="one of threshold, budget"):
         Predictor(model, graph(), threshold=0.5, budget=0.5)
     with pytest.raises(ValueError, match="chunk_size must be at least 1, got 0"):
