@@ -103,7 +103,11 @@ def _plan(
     num_nodes, entries = matrix.shape[0], [0 if first_hop and i == 0 else matrix.nnz for i in range(len(widths))]
     full = [_cost(count, num_nodes, num_nodes, *width) for count, width in zip(entries, widths, strict=True)]
     # Another view of the given nodes: a plan that held them would keep its own memory alive.
-    wanted, pruned, totals = nodes.detach().contiguous(), 0.0, [WORTH * sum(full)]  # by the number of pruned last layers
+    wanted, pruned, totals = (
+        nodes.detach().contiguous(),
+        0.0,
+        [WORTH * sum(full)],
+    )  # by the number of pruned last layers
     steps: list[Step] = []
     for layer, width in reversed(list(enumerate(widths))):
         ids, at_hand = wanted.cpu().numpy(), first_hop and layer == 0
@@ -131,6 +135,11 @@ def aggregates_first(entries: int, rows: int, reads: int, into: int, out_of: int
     \mathbf{W}^{\top})`, for a block :math:`\mathbf{P}` of so many entries, rows and columns and its channels.
     """
     return _multiplied(entries, rows, into, into, out_of) < _multiplied(entries, reads, out_of, into, out_of)
+
+
+def equivalent_width(features: Operator) -> int:
+    r"""The width of dense features whose linear map costs as much as that of these sparse ones."""
+    return round(GATHER / MULTIPLY * features.num_entries / max(features.shape[0], 1))
 
 
 def _cost(entries: int, rows: int, reads: int, into: int, out_of: int) -> float:

@@ -4,8 +4,10 @@ import torch
 
 from mowst.graph import frontier
 from mowst.graph.adjacency import Adjacency
+from mowst.graph.features import sparse_features
 from mowst.graph.frontier import plan
 from mowst.graph.propagate import propagate
+from mowst.nn.experts import GCN
 
 N = 40
 WIDTHS = ((8, 8), (8, 8), (8, 8))
@@ -101,3 +103,12 @@ def test_a_plan_is_made_once_for_the_same_nodes_and_dies_with_them(always):
     assert plan(operator, nodes, WIDTHS)[-1].nodes.tolist() == [4, 5]
     del nodes
     assert len(operator.plans) == 0
+
+
+def test_sparse_features_cost_what_their_entries_do():
+    x = torch.zeros(300, 5000).scatter_(1, torch.arange(2700).view(300, 9), 1.0)
+    edges = path_graph(300)
+    layers = GCN(5000, 16, 2, 3).eval().layers(x, edges)
+    width = frontier.equivalent_width(sparse_features(x))
+    assert layers.widths == ((width, 16), (16, 3)) and not layers.first_hop
+    assert frontier.MULTIPLY * width == pytest.approx(frontier.GATHER * 9, rel=0.01)

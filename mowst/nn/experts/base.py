@@ -11,7 +11,7 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from mowst.graph.adjacency import Kind, adjacency
 from mowst.graph.features import linear, sparse_features
-from mowst.graph.frontier import Step, aggregates_first
+from mowst.graph.frontier import Step, aggregates_first, equivalent_width
 from mowst.graph.propagate import Operator, propagate
 from mowst.nn.dropout import Dropout
 from mowst.nn.experts.blocks import activate, feature_linear, node_norm
@@ -219,7 +219,9 @@ class Expert(BasicGNN):
         weight: dict[str, Any] = {"edge_weight": edge_weight} if self.supports_edge_weight else {}
         if not all(isinstance(conv, FastConv) and conv.multiplies(x, *weight.values()) for conv in self.convs):
             return None
-        first = self.in_channels if self.lin_in is None else self.hidden_channels
+        features = self.convs[0].features(x)
+        dense = self.in_channels if self.lin_in is None else self.hidden_channels
+        first = dense if features is None else equivalent_width(features)
         widths = [first] + [self.hidden_channels] * (self.num_layers - 1)
         outs = [*widths[1:], self.out_channels if self.jk_mode is None else self.hidden_channels]
         return Layers(
@@ -228,7 +230,7 @@ class Expert(BasicGNN):
             tuple(zip(widths, outs, strict=True)),
             lambda i, rows, step: self._layer(i, rows, edge_index, step=step, **weight),
             self.lin if hasattr(self, "lin") else torch.nn.Identity(),
-            first_hop=self.lin_in is None and self.convs[0].features(x) is None and not x.requires_grad,
+            first_hop=self.lin_in is None and features is None and not x.requires_grad,
         )
 
     def _layer(self, i: int, x: Tensor, edge_index: Tensor, *, step: Step | None = None, **weight: Any) -> Tensor:
