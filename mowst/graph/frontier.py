@@ -103,11 +103,8 @@ def _plan(
     num_nodes, entries = matrix.shape[0], [0 if first_hop and i == 0 else matrix.nnz for i in range(len(widths))]
     full = [_cost(count, num_nodes, num_nodes, *width) for count, width in zip(entries, widths, strict=True)]
     # Another view of the given nodes: a plan that held them would keep its own memory alive.
-    wanted, pruned, totals = (
-        nodes.detach().contiguous(),
-        0.0,
-        [WORTH * sum(full)],
-    )  # by the number of pruned last layers
+    wanted, pruned = nodes.detach().contiguous(), 0.0
+    totals = [WORTH * sum(full)]  # by the number of pruned last layers
     steps: list[Step] = []
     for layer, width in reversed(list(enumerate(widths))):
         ids, at_hand = wanted.cpu().numpy(), first_hop and layer == 0
