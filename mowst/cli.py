@@ -1,5 +1,6 @@
 r"""The command line: :obj:`mowst train`, :obj:`evaluate`, :obj:`datasets`, :obj:`bench`."""
 
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -36,13 +37,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         if options.subcommand == "train":
-            train = options.train
+            if options.train.resume:
+                argv = _with_settings_of(options.train.resume, argv)
+            train = _parser().parse_args(argv).train
             options = _parser(preset(train.data, name=train.preset, strong=train.strong)).parse_args(argv)
         commands[options.subcommand](options[options.subcommand])
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"mowst: {error}", file=sys.stderr)
-        return 1
+        return 128 + signal.SIGTERM if isinstance(error, InterruptedError) else 1
     return 0
+
+
+def _with_settings_of(run: str, argv: Sequence[str]) -> list[str]:
+    # First, so that what is typed beside --resume counts, and is refused where it differs.
+    if not (settings := Path(run) / "config.yaml").is_file():
+        raise FileNotFoundError(f"'{run}' is not the folder of a run: no config.yaml in it")
+    at = argv.index("train") + 1
+    return [*argv[:at], "--config", str(settings), *argv[at:]]
 
 
 def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
@@ -65,6 +76,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
     train.add_argument("--inductive", type=bool, default=False, help="hide test nodes and their edges from training")
     train.add_argument("--seed", type=int, default=0, help="seed of parameters and training")
     _add_places(train)
+    train.add_argument("--resume", type=str | None, help="folder of a killed or stopped run: go on with it")
     train.add_argument("--run_dir", type=str | None, help="folder to write, by default a new one under runs/")
     train.add_class_arguments(ModelConfig, None, as_group=True)
     train.add_class_arguments(TrainConfig, None, as_group=True)
@@ -113,15 +125,17 @@ def _train(options: Namespace) -> None:
         out_channels=task.num_classes,
         num_nodes=task.num_nodes,
     )
-    config = {key: value for key, value in options.as_dict().items() if key not in ("config", "run_dir")}
-    folder = RunFolder(options.run_dir or _new_run(options), config)
+    config = {key: value for key, value in options.as_dict().items() if key not in ("config", "run_dir", "resume")}
+    folder = RunFolder(options.resume or options.run_dir or _new_run(options), config)
     print(task.report() if Path(options.data).is_dir() else task, model, sep="\n")
+    signal.signal(signal.SIGTERM, folder.stop)
     result = fit(
         model,
         task,
         method=options.method,
         device=_device(options),
         run_dir=folder,
+        resume=options.resume is not None,
         callbacks=[ProgressBar(disable=None)],
         **asdict(_filled(TrainConfig, options)),
     )

@@ -2,6 +2,7 @@ r"""The order of things: pretraining, then rounds of weak and strong turns, or j
 
 from collections.abc import Generator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +13,10 @@ from mowst.nn.evaluating import evaluating
 from mowst.task import GraphTask
 from mowst.train.config import MIXTURES, TrainConfig
 from mowst.train.crossfit import cross_fit, temperature
+from mowst.train.journal import Journal
 from mowst.train.scores import score_expert
-from mowst.train.state import Snapshot, training_only
-from mowst.train.turn import WORST, Loss, Objective, Score, Turn, score_of, validate
+from mowst.train.state import Snapshot, random_state, set_random_state, training_only
+from mowst.train.turn import WORST, Loss, Objective, Progress, Score, Turn, score_of, validate
 
 Records = Generator[dict, None, Score]
 
@@ -32,9 +34,12 @@ class Training:
         task (GraphTask): the task.
         method (str): :obj:`"mowst"`, :obj:`"mowst-star"`, or the name of an expert.
         config (TrainConfig): the settings.
+        state (dict, optional): the :meth:`state` of another training, to go on from. (default: :obj:`None`)
     """
 
-    def __init__(self, model: Cascade, task: GraphTask, method: str, config: TrainConfig) -> None:
+    def __init__(
+        self, model: Cascade, task: GraphTask, method: str, config: TrainConfig, state: dict[str, Any] | None = None
+    ) -> None:
         self.model = model
         self.task = task.visible
         self.method = method
@@ -43,6 +48,24 @@ class Training:
         self.best = WORST
         self._whole = task
         self._selected = Snapshot(model)
+        self._journal = Journal(state["journal"] if state else ())
+        self._turns: list[Turn] = []
+        self._resumed = state
+
+    def state(self) -> dict[str, Any]:
+        r"""At a record, everything that the rest of the run depends on: given as `state` to another training of the
+        same task, method and settings, that one goes on behind the record, to the bit.
+        """
+        running = next(turn for turn in self._turns if turn.progress is not None)
+        return {
+            "journal": self._journal.entries,
+            "progress": vars(running.progress),
+            "optimizers": [turn.optimizer.state_dict() for turn in self._turns],
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "selected": self._selected.states,
+            "random": random_state(),
+        }
 
     def __iter__(self) -> Generator[dict, None, None]:
         try:
@@ -57,7 +80,9 @@ class Training:
         unseen, gate_turn = None, None
         if self.config.gate_folds is not None:
             gate_turn = self._turn("gate", self.model.gate_names)
-            unseen = yield from cross_fit(self.model, self.task, self.config.gate_folds, self.config)
+            unseen = yield from cross_fit(
+                self.model, self.task, self.config.gate_folds, self.config, self._run, self._journal.once
+            )
         for expert in self._pretrained():
             yield from self._alone(expert)
             if self.config.calibrate and expert != self.model.expert_names[-1]:
@@ -66,9 +91,9 @@ class Training:
         best = self._score()
         self._offer(best)
         if gate_turn is not None:
-            self._offer(best := (yield from gate_turn.run(self.task, bar=best, logits=unseen)))
+            self._offer(best := (yield from self._run(gate_turn, bar=best, logits=unseen)))
         if self.method == "mowst-star" and not self.config.in_turns:
-            self._offer((yield from self._turn("joint", self._learning(self.model.parts)).run(self.task, bar=best)))
+            self._offer((yield from self._run(self._turn("joint", self._learning(self.model.parts)), bar=best)))
         else:
             yield from self._rounds(best)
 
@@ -78,21 +103,25 @@ class Training:
 
     def _alone(self, expert: str) -> Generator[dict, None, None]:
         self.model.route = expert
-        self._offer((yield from self._turn(f"{expert} alone", (expert,)).run(self.task)))
-        self.alone[expert] = score_expert(self.model, self._whole, expert)
+        self._offer((yield from self._run(self._turn(f"{expert} alone", (expert,)))))
+        self.alone[expert] = self._journal.once(lambda: score_expert(self.model, self._whole, expert))
 
     @torch.no_grad()
     def _calibrate(self, expert: str, unseen: list[Tensor] | None) -> None:
         task, k = self.task, self.model.expert_names.index(expert)
-        data = task.data
-        if unseen is None:
+        data, split = task.data, "val" if unseen is None else "train"
+
+        def find() -> float:
+            if unseen is not None:
+                return temperature(unseen[k], task.labels(split), task.class_weights)
             with evaluating(self.model):
-                logits = self.model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=task.index("val"))
-            found = temperature(logits, task.labels("val"), task.class_weights)
-        else:
-            found = temperature(unseen[k], task.labels("train"), task.class_weights)
-            unseen[k] /= found
-        self.model.temperatures[k] *= found
+                logits = self.model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=task.index(split))
+            return temperature(logits, task.labels(split), task.class_weights)
+
+        found = self._journal.once(find)
+        if unseen is not None:
+            unseen[k] = unseen[k] / found
+        self.model.temperatures[k] = self._journal.once(lambda: self.model.temperatures[k] * found)
         self._offer(self._score())
 
     def _rounds(self, best: Score) -> Generator[dict, None, None]:
@@ -105,7 +134,7 @@ class Training:
         for round in range(1, self.config.rounds + 1):
             before = best
             for turn in turns:
-                best = yield from turn.run(self.task, bar=best, round=round)
+                best = yield from self._run(turn, bar=best, round=round)
                 self._offer(best)
             if best > before:
                 best_round = round
@@ -120,6 +149,25 @@ class Training:
     def _turn(self, name: str, trained: Sequence[str], expert: int = 0) -> Turn:
         return Turn(name, self.model, trained, self._loss(expert), self.config)
 
+    def _run(self, turn: Turn, task: GraphTask | None = None, **options: Any) -> Records:
+        if turn not in self._turns:
+            self._turns.append(turn)
+        if not self._journal.replaying:
+            if self._resumed is not None:
+                self._take_up(turn, self._resumed)
+            bar = yield from turn.run(task or self.task, **options)
+        return self._journal.once(lambda: bar)
+
+    def _take_up(self, turn: Turn, state: dict[str, Any]) -> None:
+        # The journal has led here: to the turn in which the state was taken.
+        for known, optimizer in zip(self._turns, state["optimizers"], strict=True):
+            known.optimizer.load_state_dict(optimizer)
+        self.model.load_state_dict(state["model"])
+        self.best, self._selected.states = state["best"], state["selected"]
+        turn.progress = Progress(**state["progress"])
+        set_random_state(state["random"])
+        self._resumed = None
+
     def _loss(self, expert: int = 0) -> Loss:
         config, weight = self.config, self.task.class_weights
         if self.method == "mowst-star":
@@ -133,9 +181,12 @@ class Training:
         )
 
     def _score(self) -> Score:
-        with training_only(self.model, ()):
-            answer = Objective(self.model, self.task, (), self._loss()).answer()
-        return score_of(validate(answer, self.task), self.config)
+        def score() -> Score:
+            with training_only(self.model, ()):
+                answer = Objective(self.model, self.task, (), self._loss()).answer()
+            return score_of(validate(answer, self.task), self.config)
+
+        return self._journal.once(score)
 
     def _offer(self, score: Score) -> None:
         if score > self.best:

@@ -6,8 +6,9 @@ not the one it deserves elsewhere.
 
 import math
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -23,10 +24,22 @@ from mowst.train.state import Snapshot
 from mowst.train.turn import Turn
 
 
-def cross_fit(model: Cascade, task: GraphTask, folds: int, config: TrainConfig) -> Generator[dict, None, list[Tensor]]:
+def cross_fit(
+    model: Cascade,
+    task: GraphTask,
+    folds: int,
+    config: TrainConfig,
+    run: Callable[..., Generator[dict, None, Any]] = Turn.run,
+    once: Callable[[Callable[[], Any]], Any] = lambda compute: compute(),
+) -> Generator[dict, None, list[Tensor]]:
     r"""The logits of every expert on the training nodes, each node's by an expert that was trained on the other folds,
     from the state in which the experts are now; they are left in that state. Folds are stratified and follow torch's
     generator. Yields the epoch records of all these trainings.
+
+    Args:
+        model, task, folds, config: the experts, the task, the number of folds, the settings of their training.
+        run (callable, optional): :obj:`run(turn, task)`, which runs a turn. (default: :obj:`Turn.run`)
+        once (callable, optional): see :meth:`~mowst.train.journal.Journal.once`. (default: computes)
 
     Raises:
         ValueError: if no class has as many training nodes as there are folds.
@@ -37,17 +50,23 @@ def cross_fit(model: Cascade, task: GraphTask, folds: int, config: TrainConfig) 
     data, index, y, route = task.data, task.index("train"), task.labels("train"), model.route
     logits = [torch.zeros(y.numel(), task.num_classes, device=y.device) for _ in model.expert_names]
     start = Snapshot(model)
-    for fold, (rest, held) in enumerate(_folds(y, folds), start=1):
+    start.states = once(lambda: start.states)
+    seed = once(lambda: int(torch.randint(2**31 - 1, ())))
+    for fold, (rest, held) in enumerate(_folds(y, folds, seed), start=1):
         train = torch.zeros_like(task.masks["train"]).index_fill(0, index[rest], True)
         part = replace(task, masks=task.masks | {"train": train})
         for k, name in enumerate(model.expert_names):
             start.restore()
             model.route = name
             # Under the route of one expert no mixture loss is asked for.
-            yield from Turn(f"{name} without fold {fold}", model, (name,), lambda *_: y.new_zeros(()), config).run(part)
-            with torch.no_grad(), evaluating(model):
-                all_logits = model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=index[held])
-            logits[k][held] = all_logits.to(logits[k].dtype)
+            turn = Turn(f"{name} without fold {fold}", model, (name,), lambda *_: y.new_zeros(()), config)
+            yield from run(turn, part)
+
+            def answer(k: int = k, nodes: Tensor = index[held]) -> Tensor:
+                with torch.no_grad(), evaluating(model):
+                    return model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=nodes)
+
+            logits[k][held] = once(answer).to(logits[k])
     start.restore()
     model.route = route
     return logits
@@ -69,10 +88,9 @@ def temperature(logits: Tensor, y: Tensor, class_weight: Tensor | None = None) -
     return math.exp(found.x)
 
 
-def _folds(y: Tensor, folds: int) -> list[tuple[Tensor, Tensor]]:
+def _folds(y: Tensor, folds: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     if folds > (largest := int(y.bincount().max())):
         raise ValueError(f"gate_folds={folds} needs a class with as many training nodes, the largest has {largest}")
-    seed = int(torch.randint(2**31 - 1, ()))
     labels = y.cpu().numpy()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")

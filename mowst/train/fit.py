@@ -1,6 +1,7 @@
 r"""Training in one call."""
 
 import time
+import zlib
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from mowst.task import GraphTask
 from mowst.train.alternation import Training
 from mowst.train.callbacks import Callback
 from mowst.train.config import MIXTURES, check_method, make_config
-from mowst.train.run_folder import RunFolder
+from mowst.train.run_folder import RunFolder, refuse_differences
 from mowst.train.scores import FitResult, score_expert, score_model
 
 
@@ -26,6 +27,8 @@ def fit(
     *,
     device: torch.device | str | None = None,
     run_dir: RunFolder | str | PathLike[str] | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = 60.0,
     callbacks: Sequence[Callback] = (),
     reset: bool = False,
     **settings: Any,
@@ -62,6 +65,11 @@ def fit(
         device (str, optional): where to train; :obj:`None` takes the device that the model is on.
             (default: :obj:`None`)
         run_dir (str, optional): a folder to write settings, history, scores and model to. (default: :obj:`None`)
+        resume (bool, optional): if set to :obj:`True`, goes on with the run that was killed or stopped in
+            :obj:`run_dir`, to the results that it would have had, to the bit (on a CPU, with as many threads). It wants
+            the same model, built anew, and the same task, method and settings. (default: :obj:`False`)
+        checkpoint_seconds (float, optional): the time between two checkpoints of a run with a folder, beside the one at
+            the beginning of each turn. (default: :obj:`60.0`)
         callbacks (list, optional): called with the record of every evaluated epoch, such as
             :class:`~mowst.train.callbacks.ProgressBar`. (default: :obj:`()`)
         reset (bool, optional): if set to :obj:`True`, resets the model's parameters first. (default: :obj:`False`)
@@ -69,7 +77,8 @@ def fit(
 
     Raises:
         ValueError: if the method or a setting is unknown or impossible, or the model does not fit the task (nor does an
-            expert with weights for each node an inductive one).
+            expert with weights for each node an inductive one); if a run that is resumed was begun otherwise.
+        InterruptedError: if the run folder was asked to stop the run; a checkpoint was written.
         FloatingPointError: if the loss becomes infinite or NaN; the best state so far is then in the model.
     """
     config = make_config(**settings)
@@ -81,18 +90,30 @@ def fit(
     model.to(device)
     task = task if task.data.x.device == torch.device(device) else task.to(device)
     _check_fit(model, task, model.expert_names if method in MIXTURES else (method,))
-    if run_dir:
+    state = None
+    if run_dir and resume:
+        state = run_dir.resume()
+        _check_state(state, model, task)
+    elif resume:
+        raise ValueError("resume=True goes on with the run in a folder: give run_dir")
+    elif run_dir:
         run_dir.start()
     if reset:
         model.reset_parameters()
 
-    start, history = time.perf_counter(), []
-    training = Training(model, task, method, config)
+    history = state["history"] if state else []
+    start = time.perf_counter() - (state["seconds"] if state else 0.0)
+    training = Training(model, task, method, config, state and state["training"])
     with closing(iter(training)) as records:
         for record in records:
             history.append(record)
             for callback in (*callbacks, *([run_dir.append] if run_dir else [])):
                 callback(record)
+            if run_dir and run_dir.is_due(record, checkpoint_seconds):
+                made = {"training": training.state(), "seconds": time.perf_counter() - start}
+                run_dir.save_checkpoint(record, made | {"history": history, "task": _fingerprint(task)})
+                if run_dir.stopping:
+                    raise InterruptedError(f"the run was stopped; resume it from '{run_dir.path}'")
     model.eval()
     result = FitResult(
         method=method,
@@ -121,6 +142,24 @@ def _scores(model: Cascade, task: GraphTask, method: str) -> dict[str, Any]:
         "shares": shares,
         "scores": {method: scores},
     }
+
+
+def _fingerprint(task: GraphTask) -> dict[str, Any]:
+    labels = [task.data.y, *(task.masks[split] for split in sorted(task.masks))]
+    counts = {"nodes": task.num_nodes, "edges": task.data.num_edges, "features": task.num_features}
+    checksum = zlib.crc32(b"".join(part.cpu().numpy().tobytes() for part in labels))
+    return {"data": task.name, "metric": task.metric, **counts, "checksum of labels and splits": checksum}
+
+
+def _check_state(state: dict[str, Any] | None, model: Cascade, task: GraphTask) -> None:
+    if state is None:
+        return
+    refuse_differences(state["task"], _fingerprint(task), "the run")
+    then, now = (
+        {name: list(value.shape) for name, value in weights.items() if isinstance(value, torch.Tensor)}
+        for weights in (state["training"]["model"], model.state_dict())
+    )
+    refuse_differences(then, now, "the model of the run")
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import json
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -13,8 +14,9 @@ from typing import Any
 
 import torch
 
-from mowst.io import read_yaml, write_json, write_yaml
+from mowst.io import atomic_write, read_yaml, write_json, write_yaml
 from mowst.nn.cascade import Cascade
+from mowst.train.checkpoint import read_checkpoint, write_checkpoint
 from mowst.train.scores import FitResult
 
 
@@ -23,11 +25,12 @@ class RunFolder:
 
     .. code-block:: text
 
-        config.yaml        every setting
-        env.json           command, versions, commit, machine
-        metrics.jsonl      one record per evaluated epoch
-        result.json        the scores
-        best.safetensors   the selected model
+        config.yaml             every setting
+        env.json                command, versions, commit, machine
+        metrics.jsonl           one record per evaluated epoch
+        checkpoint.safetensors  while it runs: all that is needed to go on
+        result.json             when it is finished: the scores
+        best.safetensors        the selected model
 
     Args:
         path (str): the folder; nothing is written to it before :meth:`start`.
@@ -37,6 +40,9 @@ class RunFolder:
     def __init__(self, path: str | PathLike[str], config: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.config = dict(config)
+        self.stopping = False
+        self._saved_in: tuple = ()
+        self._saved_at = 0.0
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> "RunFolder":
@@ -66,9 +72,49 @@ class RunFolder:
         write_yaml(self.path / "config.yaml", self.config)
         write_json(self.path / "env.json", environment())
 
+    def resume(self) -> dict[str, Any] | None:
+        r"""The last checkpoint of the run that was killed or stopped in this folder; :obj:`None` if it had none yet, in
+        which case the run starts anew.
+
+        Raises:
+            FileNotFoundError: if no run was begun here.
+            FileExistsError: if the run is finished.
+            ValueError: if it was begun with other settings (they are named), or the checkpoint is damaged.
+        """
+        if not (self.path / "config.yaml").is_file():
+            raise FileNotFoundError(f"'{self.path}' is not the folder of a run: no config.yaml in it")
+        if (self.path / "result.json").exists():
+            raise FileExistsError(f"the run in '{self.path}' is finished: there is nothing to resume")
+        refuse_differences(read_yaml(self.path / "config.yaml"), self.config, f"the run in '{self.path}'")
+        state = read_checkpoint(self.checkpoint_path) if self.checkpoint_path.exists() else None
+        history = state["history"] if state else []
+        with atomic_write(self.path / "metrics.jsonl", "w") as file:
+            file.writelines(json.dumps(record) + "\n" for record in history)
+        return state
+
+    def is_due(self, record: Mapping[str, Any], every: float) -> bool:
+        r"""Whether a checkpoint should be written at this record: where a turn begins, so many seconds after the last,
+        and when the run shall stop.
+        """
+        turn = (record["round"], record["turn"])
+        return self.stopping or turn != self._saved_in or time.monotonic() - self._saved_at >= every
+
+    def save_checkpoint(self, record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        r"""Replaces the checkpoint by one that was taken at a record."""
+        write_checkpoint(self.checkpoint_path, state)
+        self._saved_in, self._saved_at = (record["round"], record["turn"]), time.monotonic()
+
+    def stop(self, *_: Any) -> None:
+        r"""Asks the run to stop at its next record; fit to be a signal handler."""
+        self.stopping = True
+
     @property
     def model_path(self) -> Path:
         return self.path / "best.safetensors"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.path / "checkpoint.safetensors"
 
     def append(self, record: Mapping[str, Any]) -> None:
         r"""Appends a record to :obj:`metrics.jsonl`."""
@@ -81,6 +127,19 @@ class RunFolder:
         scores = asdict(result)
         del scores["history"]
         write_json(self.path / "result.json", scores)
+        self.checkpoint_path.unlink(missing_ok=True)
+
+
+def refuse_differences(begun: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+    r"""Raises a :obj:`ValueError` that names the fields in which two settings differ, if there are any."""
+    now = json.loads(json.dumps(now))  # as the file has it: tuples are lists there
+    differing = [
+        f"{name}: {begun.get(name)!r} then, {now.get(name)!r} now"
+        for name in sorted({*begun, *now})
+        if begun.get(name) != now.get(name)
+    ]
+    if differing:
+        raise ValueError(f"{what} was begun otherwise ({'; '.join(differing)}): resume it as it was begun")
 
 
 def environment() -> dict[str, Any]:

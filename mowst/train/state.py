@@ -1,10 +1,12 @@
-r"""States of modules and optimisers in memory, and parts that must not move."""
+r"""States of modules, optimisers and random number generators in memory, and parts that must not move."""
 
 import copy
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
@@ -59,3 +61,24 @@ def parameters_of(model: Cascade, trained: Sequence[str]) -> list[torch.nn.Param
     if not parameters:
         raise ValueError(f"nothing to train: {' and '.join(trained)} of {model!r} have no learnable parameters")
     return parameters
+
+
+def random_state() -> dict[str, Any]:
+    r"""The states of the random number generators of python, numpy and torch, as plain values and tensors."""
+    numpy: Any = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (numpy[0], torch.from_numpy(numpy[1].astype(np.int64)), *numpy[2:]),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    r"""Puts the generators into the states that :func:`random_state` returned."""
+    kind, keys, *counters = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *counters))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -3,6 +3,7 @@ r"""One turn of training: some parts of the model learn, the others are constant
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -114,6 +115,27 @@ class Objective:
         return self.model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=self.task.index(split))
 
 
+@dataclass
+class Progress:
+    r"""Where a turn is between two epochs.
+
+    Args:
+        bar: the best score so far, of this turn or from before it.
+        kept: the states to end in.
+        epoch: the epochs that are over.
+        reached: the best score of this turn.
+        reached_at: its epoch.
+        seconds: the time that passed.
+    """
+
+    bar: Score
+    kept: list[Any]
+    epoch: int = 0
+    reached: Score = WORST
+    reached_at: int = 0
+    seconds: float = 0.0
+
+
 class Turn:
     r"""Trains some parts of a model until the validation score stops improving, and keeps the best state.
 
@@ -136,6 +158,7 @@ class Turn:
         self.config = config
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
         self.optimizer = kind(parameters_of(model, trained), lr=config.lr, weight_decay=config.weight_decay)
+        self.progress: Progress | None = None
 
     def run(
         self, task: GraphTask, bar: Score = WORST, round: int = 0, logits: Sequence[Tensor] | None = None
@@ -143,32 +166,43 @@ class Turn:
         r"""Trains, yields the record of each evaluated epoch, and returns the better of :obj:`bar` and the best score.
 
         The parts that learn and the optimiser end in the state of the best epoch if that beats :obj:`bar`, and else
-        where they started; so they do when training is interrupted. For `logits` see :class:`Objective`.
+        where they started; so they do when training is interrupted. For `logits` see :class:`Objective`. A turn whose
+        :attr:`progress` was set goes on from there.
         """
-        config, reached, reached_at = self.config, WORST, 0
-        owners = [getattr(self.model, name) for name in self.trained] + [self.optimizer]
-        kept, start = Snapshot(*owners), time.perf_counter()
+        config = self.config
+        kept = Snapshot(*[getattr(self.model, name) for name in self.trained], self.optimizer)
+        now = self.progress = self.progress or Progress(bar, kept.states)
+        kept.states, start = now.kept, time.perf_counter() - now.seconds
         with training_only(self.model, self.trained):
             objective = Objective(self.model, task, self.trained, self.loss, logits)
             try:
-                for epoch in range(1, config.epochs + 1):
-                    loss = self._step(objective, epoch)
-                    if epoch % config.eval_every and epoch < config.epochs:
+                while now.epoch < config.epochs and not self._is_out_of_patience(now):
+                    now.epoch += 1
+                    loss = self._step(objective, now.epoch)
+                    if not self._is_evaluated(now.epoch):
                         continue
-                    record: dict[str, Any] = {"round": round, "turn": self.name, "epoch": epoch, "loss": loss}
+                    record: dict[str, Any] = {"round": round, "turn": self.name, "epoch": now.epoch, "loss": loss}
                     record |= validate(objective.answer(), task)
                     score = score_of(record, config)
-                    best = score > bar
+                    best = score > now.bar
                     if best:
-                        bar, kept = score, Snapshot(*owners)
-                    if score > reached:
-                        reached, reached_at = score, epoch
-                    yield record | {"best": best, "seconds": time.perf_counter() - start}
-                    if config.patience is not None and epoch - reached_at >= config.patience:
-                        break
+                        kept = Snapshot(*kept.owners)
+                        now.bar, now.kept = score, kept.states
+                    if score > now.reached:
+                        now.reached, now.reached_at = score, now.epoch
+                    now.seconds = time.perf_counter() - start
+                    yield record | {"best": best, "seconds": now.seconds}
             finally:
                 kept.restore()
-        return bar
+                self.progress = None
+        return now.bar
+
+    def _is_evaluated(self, epoch: int) -> bool:
+        return epoch % self.config.eval_every == 0 or epoch == self.config.epochs
+
+    def _is_out_of_patience(self, now: Progress) -> bool:
+        patience = self.config.patience
+        return patience is not None and self._is_evaluated(now.epoch) and now.epoch - now.reached_at >= patience
 
     def _step(self, objective: Objective, epoch: int) -> float:
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,87 @@
+import math
+import pickle
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mowst.train.checkpoint import read_checkpoint, write_checkpoint
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+@given(tree=TREES)
+def test_what_is_written_is_read_back(tree, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "tree.safetensors"
+    write_checkpoint(path, tree)
+    assert same(read_checkpoint(path), tree)
+
+
+def test_tensors_of_every_kind_are_read_back(tmp_path):
+    shared = torch.arange(6.0)
+    tree = {
+        "shared": [shared, shared.view(2, 3), shared[::2]],
+        "kinds": (torch.tensor(3), torch.zeros(0, 2), torch.tensor([True]), torch.ones(2, dtype=torch.bfloat16)),
+        "infinite": (math.inf, -math.inf),
+        0: torch.get_rng_state(),
+    }
+    write_checkpoint(tmp_path / "c", tree)
+    assert same(read_checkpoint(tmp_path / "c"), tree)
+
+
+def test_every_flipped_byte_and_every_truncation_is_noticed(tmp_path):
+    path = tmp_path / "c"
+    write_checkpoint(path, {"weights": torch.arange(4.0), "epoch": 7})
+    content = path.read_bytes()
+    tree = read_checkpoint(path)
+    for at in range(len(content)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        try:
+            assert same(read_checkpoint(path), tree), f"byte {at} was flipped, and nobody said so"
+        except ValueError as error:
+            assert str(path) in str(error)
+    for size in range(0, len(content), 7):
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match="damaged"):
+            read_checkpoint(path)
+
+
+class Trap:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('the pickle ran')",)
+
+
+def test_a_pickle_is_no_checkpoint_and_is_not_run(tmp_path):
+    (tmp_path / "c").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        read_checkpoint(tmp_path / "c")
+    torch.save({"a": Trap()}, tmp_path / "d")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        read_checkpoint(tmp_path / "d")
+
+
+def test_anything_else_is_refused_and_an_older_file_stays(tmp_path):
+    write_checkpoint(tmp_path / "c", 1)
+    with pytest.raises(TypeError, match="not Trap"):
+        write_checkpoint(tmp_path / "c", [Trap()])
+    assert read_checkpoint(tmp_path / "c") == 1 and len(list(tmp_path.iterdir())) == 1
