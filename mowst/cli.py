@@ -1,4 +1,6 @@
-r"""The command line: :obj:`mowst train`, :obj:`evaluate`, :obj:`datasets`, :obj:`bench`."""
+r"""The command line: :obj:`mowst train`, :obj:`evaluate`, :obj:`study`, :obj:`sweep`, :obj:`best`, :obj:`report`,
+:obj:`datasets`, :obj:`bench`.
+"""
 
 import signal
 import sys
@@ -9,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 import mowst
@@ -22,6 +25,17 @@ from mowst.nn.build import ModelConfig, build_model
 from mowst.nn.cascade import Cascade
 from mowst.nn.mowst import Mowst
 from mowst.presets import PRESETS, preset
+from mowst.study import (
+    RESULTS,
+    best_row,
+    expand,
+    newest_lines,
+    read_lines,
+    read_rows,
+    run_study,
+    sweep,
+    write_report,
+)
 from mowst.task import GraphTask
 from mowst.train import METHODS, ProgressBar, RunFolder, TrainConfig, environment, fit, score_model
 
@@ -32,7 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     r"""Runs a command; returns the exit status. Errors of the user's making are one line on stderr."""
     argv = [_spelled(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     sys.path.append("")  # import paths such as my_gnn.MyGNN start at the current directory, as with python -m
-    commands = {"train": _train, "evaluate": _evaluate, "datasets": _datasets, "bench": _bench}
+    commands = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "study": _study,
+        "sweep": _sweep,
+        "best": _best,
+        "report": _report,
+        "datasets": _datasets,
+        "bench": _bench,
+    }
     keep_freed_memory()
     options = _parser().parse_args(argv)
     try:
@@ -42,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             train = _parser().parse_args(argv).train
             options = _parser(preset(train.data, name=train.preset, strong=train.strong)).parse_args(argv)
         commands[options.subcommand](options[options.subcommand])
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"mowst: {error}", file=sys.stderr)
         return 128 + signal.SIGTERM if isinstance(error, InterruptedError) else 1
     return 0
@@ -90,6 +113,24 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
     evaluate.add_argument("--trust", action="store_true", help="follow import paths that the run names")
     _add_places(evaluate)
     commands.add_subcommand("evaluate", evaluate, help="score the model of a run")
+
+    study = ArgumentParser(description="Runs the rows of a YAML file that a folder does not hold yet.")
+    study.add_argument("rows", help="YAML file of rows, see mowst/study/cell.py")
+    study.add_argument("folder", help="folder of the results")
+    study.add_function_arguments(run_study, skip={"cells", "folder", "report"})
+    commands.add_subcommand("study", study, help="run data sets x experts x methods x seeds")
+
+    search = ArgumentParser(description="Searches settings on the validation nodes; started again, it goes on.")
+    search.add_function_arguments(sweep, as_positional=True)
+    commands.add_subcommand("sweep", search, help="search settings")
+
+    best = ArgumentParser(description="Prints the best trial of a sweep as a row for 'mowst study'.")
+    best.add_function_arguments(best_row, as_positional=True)
+    commands.add_subcommand("best", best, help="print the best trial of a sweep")
+
+    report = ArgumentParser(description="Writes tables and plots of a study into one HTML page.")
+    report.add_function_arguments(write_report, as_positional=True)
+    commands.add_subcommand("report", report, help="tables and plots of a study")
 
     datasets = ArgumentParser(description="Lists the known data sets, or compares one with what is published of it.")
     datasets.add_argument("name", nargs="?", type=str | None, help="data set to compare, of the files that are here")
@@ -163,6 +204,33 @@ def _evaluate(options: Namespace) -> None:
         rows = {f"{name} in it": scores["scores"][part] for part, name in names.items()}
     rows[f"{config['method']} ({model.route})"] = scores
     _print_table(rows, task.metric, {name: scores["shares"][part] for part, name in names.items()}, scores["expected"])
+
+
+def _study(options: Namespace) -> None:
+    arguments = options.as_dict()
+    cells, folder = expand(read_rows(arguments.pop("rows"))), arguments.pop("folder")
+    run_study(cells, folder, **arguments, report=lambda line: print(line["status"], line["name"], line["seed"]))
+    lines = newest_lines(read_lines(Path(folder) / RESULTS))
+    failed = [line for line in lines if line["status"] == "failed"]
+    print(f"{len(lines) - len(failed)} runs finished, {len(failed)} failed; tables and plots: mowst report {folder}")
+
+
+def _sweep(options: Namespace) -> None:
+    found = sweep(**options.as_dict())
+    if not any(trial.state.name == "COMPLETE" for trial in found.trials):
+        raise ValueError(f"{found.study_name}: none of {len(found.trials)} trials was completed")
+    print(f"{found.study_name}: number {found.best_trial.number} of {len(found.trials)} trials is best,")
+    print(f"with {found.best_value:.4f} on the validation nodes: {found.best_params}")
+    if options.storage:
+        print(f"as a row of a study: mowst best {options.storage} --study_name {found.study_name}")
+
+
+def _best(options: Namespace) -> None:
+    print(yaml.safe_dump({"rows": [best_row(**options.as_dict())]}, sort_keys=False))
+
+
+def _report(options: Namespace) -> None:
+    print(write_report(**options.as_dict()))
 
 
 def _datasets(options: Namespace) -> None:

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "data": {"task", "io", "convert", "validation"},
     "train": {"nn", "graph", "loss", "metrics", "task", "io"},
     "inference": {"nn", "graph", "metrics", "task", "io"},
-    "study": {"train", "data", "nn", "task", "io", "presets"},
+    "study": {"train", "data", "nn", "task", "io", "presets", "inference", "metrics", "allocator"},
     "bench": {"train", "inference", "graph", "nn", "loss", "task", "io"},
     "presets": set(),
 }

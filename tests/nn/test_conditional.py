@@ -118,9 +118,7 @@ def test_a_wrong_shape_is_told_for_some_nodes_as_for_all():
     line, nodes = torch.stack([torch.arange(99), torch.arange(1, 100)]), torch.tensor([50])
     expert = TwoHops().eval()
     expert.forward = lambda x, edge_index: x[:3]
-    with pytest.raises(
-        ValueError, match=r"TwoHops must return .* with N = 4 nodes, got \[3, 5\]"
-    ):
+    with pytest.raises(ValueError, match=r"TwoHops must return .* with N = 4 nodes, got \[3, 5\]"):
         call_expert(expert, torch.randn(100, F_IN), line, nodes=nodes)
 
 

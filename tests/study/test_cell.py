@@ -1,0 +1,122 @@
+from dataclasses import fields
+
+import pytest
+
+from mowst import TrainConfig
+from mowst.nn.build import ModelConfig
+from mowst.study import Cell, expand, read_rows
+from mowst.study.cell import split_of
+from mowst.train import METHODS
+
+ROW = {"data": ["digits", "cora"], "strong": ["gcn", "sage"], "method": list(METHODS), "seeds": 3}
+
+
+def test_a_row_is_every_combination_once():
+    cells = expand([ROW, ROW | {"seeds": [1, 2]}])
+    assert len({cell.id for cell in cells}) == len(cells) == 2 * 2 * 4 * 3
+    assert {cell.seed for cell in cells[:16]} == {0}, "the first seed of everything comes first"
+    assert cells[0].name == "digits gcn mowst"
+
+
+def test_a_row_of_one_run_needs_nothing_but_data():
+    (cell,) = expand([{"data": "cora"}])
+    assert cell == Cell("cora", "gcn", "mowst", 0, 0)
+    assert cell.model_config == ModelConfig() and cell.train_config == TrainConfig()
+
+
+def test_the_id_tells_runs_apart_by_everything_but_name_and_published_score():
+    base = Cell("cora")
+    others = [
+        Cell("cora-full"),
+        Cell("cora", strong="sage"),
+        Cell("cora", method="strong"),
+        Cell("cora", seed=1),
+        Cell("cora", split="random-0"),
+        *(
+            Cell("cora", settings=settings)
+            for settings in (
+                {"dropout": 0.1},
+                {"lr": 0.1},
+                {"transforms": ["undirected"]},
+                {"metric": "f1"},
+                {"class_weight": "balanced"},
+                {"inductive": True},
+                {"middle": ["mlp"]},
+                {"strong_args": {"norm": "batch_norm"}},
+            )
+        ),
+    ]
+    assert len({base.id, *(cell.id for cell in others)}) == len(others) + 1
+    assert base.id == Cell("cora", name="other", published={"mean": 1.0}).id
+    assert len(base.id) == 16 and int(base.id, 16) >= 0
+
+
+def test_the_id_does_not_depend_on_how_a_setting_is_written():
+    given = Cell("cora", settings={"weight_decay": 0, "middle": ["gcn"], "lr": 0.01})
+    assert given.id == Cell("cora", settings={"middle": ("gcn",), "weight_decay": 0.0}).id
+    assert Cell("cora", method="mowst*").id == Cell("cora", method="mowst-star").id
+
+
+def test_all_settings_are_in_the_line():
+    names = {entry.name for kind in (ModelConfig, TrainConfig) for entry in fields(kind)}
+    assert set(Cell("cora").all_settings) == names | {"transforms", "metric", "class_weight", "inductive"}
+    assert Cell("cora", settings={"rounds": 3}).all_settings["rounds"] == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "splits"),
+    [("cora", [0, 0, 0]), ("minesweeper", [0, 1, 11 % 10]), ("digits", [0, 1, 11]), ("penn94", [0, 1, 1])],
+)
+def test_the_split_of_a_seed_follows_what_is_published(data, splits):
+    assert [cell.split for cell in expand([{"data": data, "seeds": [0, 1, 11]}])] == splits
+
+
+def test_given_splits_run_with_every_seed():
+    cells = expand([{"data": "cora", "seeds": 2, "splits": ["random-0", "random-1"]}])
+    assert [(c.seed, c.split) for c in cells] == [(s, f"random-{k}") for s in range(2) for k in range(2)]
+    assert [cell.split for cell in expand([{"data": "digits", "splits": 3}])] == [0, 1, 2]
+
+
+def test_a_folder_has_one_split_or_as_many_as_seeds(tmp_path):
+    assert split_of(str(tmp_path), seed=3) == 3
+    (tmp_path / "splits.csv").touch()
+    assert split_of(str(tmp_path), seed=3) == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"data": "cora", "droput": 0.1}, "unknown key 'droput'; did you mean 'dropout'"),
+        ({"data": "cora", "seed": 1}, "unknown key 'seed'; did you mean 'seeds'"),
+        ({"strong": "gcn"}, "names no data"),
+        ({"data": "corra"}, "did you mean 'cora'"),
+        ({"data": "cora", "method": "most"}, "unknown method 'most'"),
+        ({"data": "cora", "lr": -1}, "lr must be above zero"),
+        ({"data": "cora", "method": "strong", "calibrate": True}, "calibrate changes nothing in 'strong'"),
+        ({"data": "cora", "preset": "tuned"}, "preset 'tuned' has no row for cora with gcn"),
+    ],
+)
+def test_impossible_rows_are_refused(row, problem):
+    with pytest.raises(ValueError, match=problem):
+        expand([row])
+
+
+def test_settings_of_a_cell_that_nobody_knows_are_refused():
+    with pytest.raises(ValueError, match="unknown setting 'strong'"):
+        Cell("cora", settings={"strong": "gcn"})
+
+
+def test_a_row_starts_from_its_preset():
+    row = {"data": "computers", "strong": ["tuned-gcn", "tuned-sage"], "method": "strong", "preset": "tuned"}
+    first, second = expand([row | {"epochs": 7}])
+    assert first.settings["hidden_channels"] == 512 and second.settings["hidden_channels"] == 64
+    assert first.train_config.epochs == 7 and first.train_config.patience is None
+
+
+def test_rows_are_those_of_all_lists_of_a_file(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("shared: &s {lr: 1e-3}\na:\n  - {<<: *s, data: cora}\nb:\n  - {data: digits, seeds: 2}\n")
+    assert read_rows(path) == [{"data": "cora", "lr": 0.001}, {"data": "digits", "seeds": 2}]
+    path.write_text("rows: [cora]")
+    with pytest.raises(ValueError, match="a row is a mapping"):
+        read_rows(path)

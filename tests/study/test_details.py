@@ -1,0 +1,105 @@
+import copy
+
+import pytest
+import torch
+
+from mowst import Cascade, fit
+from mowst.nn.build import ModelConfig, build_model
+from mowst.nn.evaluating import evaluating
+from mowst.study.details import ConfidenceHistogram, neighbourhoods, node_details
+
+SETTINGS = {"epochs": 8, "patience": 3, "rounds": 3, "round_patience": None, "lr": 0.05}
+
+
+def build(task, **changes):
+    torch.manual_seed(0)
+    config = ModelConfig(hidden_channels=8, **changes)
+    return build_model(config, in_channels=task.num_features, out_channels=task.num_classes)
+
+
+@torch.no_grad()
+def count(model, task):
+    with evaluating(model):
+        confidence = model.gate(0, model.logits(0, task.data.x), task.data.x)
+    return (confidence * 20).long().clamp(max=19).bincount(minlength=20)
+
+
+@pytest.mark.parametrize(("method", "parts"), [("mowst", {"weak", "strong", "mixture"}), ("weak", {"weak"})])
+def test_the_details_score_as_the_result_does(task, method, parts):
+    model = build(task)
+    result = fit(model, task, method=method, **SETTINGS)
+    found = node_details(model, task, method)
+    assert {name.removesuffix("_prob") for name in found if name.endswith("_prob")} == parts
+    for part in parts:
+        assert found[part].equal(found[f"{part}_prob"].argmax(dim=1))
+        accuracy = float((found[part] == found["y"]).float().mean())
+        assert accuracy == pytest.approx(result.scores[part]["test"])
+    assert found["y"].equal(task.labels("test"))
+    assert ("confidence" in found) == (method == "mowst")
+
+
+def test_the_mixture_is_that_of_confidence_and_experts(task):
+    model = build(task)
+    found = node_details(model, task, "mowst")
+    c = found["confidence"].unsqueeze(1)
+    torch.testing.assert_close(found["mixture_prob"], c * found["weak_prob"] + (1 - c) * found["strong_prob"])
+
+
+def test_a_cascade_has_every_expert(task):
+    model = build(task, middle=("mlp",))
+    assert isinstance(model, Cascade)
+    assert {"weak", "middle1", "strong", "mixture", "confidence"} <= node_details(model, task, "mowst").keys()
+
+
+def test_neighbourhoods_by_hand(task):
+    edges = torch.tensor([[1, 2, 3, 4, 0, 5, 5], [0, 0, 0, 0, 0, 6, 7]])
+    y = task.data.y.clone()
+    y[:5], y[5] = torch.tensor([0, 0, 0, 1, -1]), -1
+    task.data.edge_index, task.data.y = edges, y
+    neighbours, homophily = neighbourhoods(task)
+    assert neighbours[:8].tolist() == [4, 0, 0, 0, 0, 0, 1, 1], "a self-loop is no neighbour"
+    assert homophily[0] == pytest.approx(2 / 3), "a neighbour without a label does not count"
+    assert homophily[1:8].isnan().all()
+
+
+@pytest.mark.parametrize("pretrain", ["none", "strong", "both"])
+def test_the_last_row_is_the_state_that_the_last_round_left(task, pretrain):
+    model = build(task)
+    watch, states = ConfidenceHistogram(model, task), []
+
+    def remember(record):
+        # When the strong expert starts to learn, the weak expert and the gate are what pretraining or the round leaves.
+        if record["turn"].startswith("strong") and record["epoch"] == 1:
+            states.append(count(model, task))
+
+    if pretrain == "none":
+        states.append(count(model, task))
+    result = fit(model, task, callbacks=[remember, watch], pretrain=pretrain, **SETTINGS)
+    rows = watch.rows()
+    assert rows.shape == (max(record["round"] for record in result.history) + 1, 20)
+    assert rows.sum(dim=1).eq(task.num_nodes).all()
+    assert rows.equal(torch.stack(states)) and len(rows.unique(dim=0)) > 1
+
+
+def test_joint_training_is_one_round(task):
+    model = build(task)
+    watch = ConfidenceHistogram(model, task)
+    result = fit(model, task, method="mowst-star", callbacks=[watch], **SETTINGS)
+    assert watch.rows().shape == (2, 20)
+    if result.route == "mixture":
+        assert watch.rows()[-1].equal(count(model, task))
+
+
+@pytest.mark.parametrize("method", ["mowst", "mowst-star"])
+def test_watching_changes_nothing(task, method):
+    first, second = build(task), build(task)
+    torch.manual_seed(1)
+    plain = fit(first, task, method=method, gate_folds=2, calibrate=True, **SETTINGS)
+    torch.manual_seed(1)
+    watch = ConfidenceHistogram(second, task)
+    watched = fit(
+        second, copy.deepcopy(task), method=method, callbacks=[watch], gate_folds=2, calibrate=True, **SETTINGS
+    )
+    assert all(a.equal(b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    drop = [{k: v for k, v in r.items() if k != "seconds"} for r in plain.history]
+    assert drop == [{k: v for k, v in r.items() if k != "seconds"} for r in watched.history]

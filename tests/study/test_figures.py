@@ -1,0 +1,74 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mowst.study import figures
+from mowst.study.figures import plot_answers, plot_confidence, plot_deferral_runs, plot_history
+
+
+@pytest.fixture(autouse=True)
+def needs_matplotlib(request):
+    if "without_matplotlib" not in request.node.name:
+        pytest.importorskip("matplotlib")
+
+
+def test_the_curves_of_each_turn_follow_each_other(history):
+    score, loss, confidence = plot_history(history).axes
+    turns = [line for line in score.lines]
+    assert [list(line.get_xdata()) for line in turns] == [[k, k + 1] for k in range(1, 13, 2)]
+    assert list(turns[0].get_ydata()) == pytest.approx([70, 80]) and turns[0].get_markevery() == [1]
+    assert [line.get_color() for line in turns] == 3 * [figures.COLORS["weak"], figures.COLORS["strong"]]
+    assert (loss.get_ylabel(), confidence.get_xlabel()) == ("validation loss", "evaluation")
+    (legend,) = score.figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["weak alone", "strong alone", "weak turn", "strong turn"]
+
+
+def test_an_expert_alone_has_no_confidence_to_draw(history):
+    assert len(plot_history([record for record in history if not record["round"]]).axes) == 2
+
+
+def test_the_histogram_is_drawn_in_percent_with_a_row_for_each_round():
+    histogram = torch.zeros(2, 20, dtype=torch.long)
+    histogram[0, 10], histogram[1, 0], histogram[1, 19] = 8, 2, 6
+    panel = plot_confidence(histogram).axes[0]
+    assert [text.get_text() for text in panel.texts] == ["100", "25", "75"]
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["pretraining", "1"]
+    assert panel.texts[2].get_position() == pytest.approx((0.975, 1.5))
+
+
+def test_accuracy_and_number_of_nodes_in_every_bin(details):
+    top, _, _, bottom, degree, homophily = plot_answers([details, details]).axes
+    scores = {line.get_label(): line.get_ydata() for line in top.lines}
+    assert scores["weak"][[0, 9]].tolist() == [0, 100] and scores["strong"][[0, 9]].tolist() == [100, 0]
+    assert np.isnan(scores["mixture"][1:9]).all()
+    weak, passed = ([bar.get_height() for bar in bars] for bars in bottom.containers)
+    assert (weak[9], passed[9]) == (pytest.approx(95, rel=1e-4), pytest.approx(5, rel=1e-4))
+    assert sum(weak) + sum(passed) == pytest.approx(200)
+    assert [text.get_text() for text in degree.texts] == ["40", "40", "80", "40"]
+    assert [text.get_text() for text in degree.get_xticklabels()] == ["0", "1", "2-3", "4-7"]
+    assert "20% have none" in homophily.get_xlabel()
+    assert [text.get_text() for text in homophily.texts if text.get_text()] == ["160"]
+
+
+def test_of_few_nodes_no_accuracy_is_drawn(details):
+    details["confidence"][:9] = 0.25
+    top = plot_answers([details]).axes[0]
+    assert np.isnan([line.get_ydata()[2] for line in top.lines]).all()
+
+
+def test_deferral_runs_from_the_weak_to_the_strong_expert_under_the_oracle(details):
+    (panel,) = plot_deferral_runs([details, details], "accuracy").axes
+    curves = {line.get_label(): line.get_ydata() for line in panel.lines}
+    for name in ("gate", "random", "oracle"):
+        assert curves[name][[0, -1]] == pytest.approx([50, 50])
+    assert curves["gate"] == pytest.approx(curves["oracle"]) and curves["gate"][50] == pytest.approx(100)
+    assert set(curves["mixture"]) == {100}
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch, details):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pip install mowst\[plots\]"):
+        plot_confidence(details["histogram"])

@@ -1,0 +1,82 @@
+import base64
+import csv
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from mowst.study.report import write_report
+
+FILES = ("report.html", "results.md", "results.csv", "differences.csv", "results.tex")
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.alts = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for key, value in attrs if key in ("src", "href")]
+        self.alts += [value for key, value in attrs if key == "alt"]
+
+
+def test_the_page_needs_no_other_file_and_shows_everything(study):
+    pytest.importorskip("matplotlib")
+    text = write_report(study).read_text()
+    page = Page(text)
+    assert page.tags.count("details") == 2 and not {"script", "link", "iframe"} & set(page.tags)
+    assert page.tags.count("img") == len(page.alts) == 4 + 1  # mowst has four plots, an expert alone one
+    for link in page.links:
+        assert link.startswith("data:image/png;base64,")
+        assert base64.b64decode(link.partition(",")[2]).startswith(b"\x89PNG")
+    for shown in ("81.00 ± 1.00 (3)", "86.10 ± 1.10 (3, 1 failed)", "abc1234-dirty", "torch 2.13.0", "lr: 0.01"):
+        assert shown in text
+    assert "mowst run &#39;my rows.yaml&#39;" in text and "6 finished and 1 failed runs" in text
+    assert "RuntimeError: &lt;b&gt;out of | memory&lt;/b&gt;" in text  # errors are no markup
+
+
+def test_the_same_lines_give_the_same_bytes_in_any_order(study, tmp_path_factory):
+    pytest.importorskip("matplotlib")
+    write_report(study)
+    before = {name: (study / name).read_bytes() for name in FILES}
+    lines = (study / "results.jsonl").read_text().splitlines(keepends=True)
+    copy = tmp_path_factory.mktemp("copy")
+    shutil.copytree(study / "runs", copy / "runs")
+    (copy / "results.jsonl").write_text("".join(lines[::-1]))
+    write_report(copy)
+    assert {name: (copy / name).read_bytes() for name in FILES} == before
+
+
+def test_the_files_beside_the_page_hold_its_numbers(study, tmp_path):
+    shutil.rmtree(study / "runs")
+    page = write_report(study, tmp_path / "out" / "page.html")
+    folder = page.parent
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["page.html", *FILES[1:]])
+    with open(folder / "results.csv", newline="") as file:
+        rows = {(row["data"], row["method"]): row for row in csv.DictReader(file)}
+    assert float(rows["cora", "mowst"]["mean"]) == pytest.approx(86.1)
+    assert (rows["cora", "mowst"]["runs"], rows["cora", "mowst"]["failed"]) == ("3", "1")
+    assert re.search(r"\| cora \| gcn \| accuracy \| 81.00 ± 1.00 \(3\) \|", (folder / "results.md").read_text())
+    assert r"81.00 $\pm$ 1.00 (3)" in (folder / "results.tex").read_text()
+
+
+def test_without_run_folders_there_is_nothing_to_draw_and_no_need_of_matplotlib(study, monkeypatch):
+    shutil.rmtree(study / "runs")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "img" not in Page(write_report(study).read_text()).tags
+
+
+def test_without_matplotlib_the_tables_are_written_and_the_error_says_what_to_install(study, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pip install mowst\[plots\]"):
+        write_report(study)
+    assert (study / "results.md").exists() and not (study / "report.html").exists()
+
+
+def test_a_folder_without_results_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="results.jsonl"):
+        write_report(tmp_path)

@@ -1,0 +1,310 @@
+import math
+import multiprocessing
+import os
+import signal
+import textwrap
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from mowst import fit, seed_everything
+from mowst.nn.build import build_model
+from mowst.study import expand, objective
+from mowst.study.objective import Objective, Search, without_test
+from mowst.study.runner import START_METHOD
+from mowst.study.space import nested
+from mowst.study.storage import open_storage, process_of
+from mowst.study.sweep import best_row, sweep
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+QUICK = {"epochs": 3, "rounds": 1, "hidden_channels": 8}
+STATES = {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+@pytest.fixture
+def graph(data, tmp_path):
+    folder = tmp_path / "graph"
+    folder.mkdir()
+    arrays = {"features": data.x, "edges": data.edge_index.T, "labels": data.y}
+    for name, array in (arrays | {f"{s}_mask": data[f"{s}_mask"] for s in ("train", "val", "test")}).items():
+        np.save(folder / f"{name}.npy", array.numpy())
+    return str(folder)
+
+
+def finished(study):
+    return [trial for trial in study.trials if trial.state in STATES]
+
+
+def told(study):
+    return [(trial.params, trial.values, trial.state, trial.intermediate_values) for trial in study.trials]
+
+
+def search_of(data, **changed):
+    return Search(**dict(data=data, strong="gcn", method="mowst", space="default", seeds=1, splits=None) | changed)
+
+
+# What a trial is worth
+
+
+@pytest.mark.parametrize("select", ["loss", "metric"])
+@pytest.mark.parametrize("method", ["weak", "mowst", "mowst-star"])
+def test_the_value_is_the_mean_of_the_scores_that_select(graph, method, select):
+    settings = QUICK | {"select": select}
+    study = sweep(graph, method=method, trials=2, seeds=2, settings=settings)
+    for trial in study.trials:
+        row = {"data": graph, "method": method, "seeds": 2} | settings | nested(trial.params)
+        scores = []
+        for cell in expand([row]):
+            task = objective.load_cell_task(cell)
+            seed_everything(cell.seed)
+            sizes = {"in_channels": task.num_features, "out_channels": task.num_classes}
+            model = build_model(cell.model_config, **sizes)
+            result = fit(model, task, method=method, **{k: v for k, v in vars(cell.train_config).items()})
+            loss = task.nll(model(task.data.x, task.data.edge_index).prob.detach(), "val")
+            scores.append(-float(loss) if select == "loss" else result.val)
+        assert trial.user_attrs["values"] == pytest.approx(scores, abs=1e-6)
+        assert trial.value == pytest.approx(sum(scores) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("inductive", [False, True])
+def test_a_trial_sees_no_test_split_and_no_other_labels(task, inductive):
+    task = replace(task, inductive=inductive)
+    seen = without_test(task)
+    assert seen.masks.keys() == {"train", "val"}
+    with pytest.raises(ValueError, match="no split 'test'"):
+        seen.labels("test")
+    assert torch.equal(seen.data.y >= 0, seen.masks["train"] | seen.masks["val"])
+    for split in seen.splits:
+        assert torch.equal(seen.labels(split), task.labels(split))
+    assert seen.num_nodes == task.num_nodes - inductive * int(task.masks["test"].sum())
+
+
+@pytest.mark.parametrize("method", ["weak", "strong", "mowst", "mowst-star"])
+def test_labels_of_test_nodes_change_nothing(graph, method, monkeypatch):
+    before = told(sweep(graph, method=method, trials=4, settings=QUICK))
+    load = objective.load_cell_task
+
+    def poisoned(*args):
+        task = load(*args)
+        task.data.y[task.masks["test"]] = 2 - task.data.y[task.masks["test"]]
+        return task
+
+    monkeypatch.setattr(objective, "load_cell_task", poisoned)
+    assert told(sweep(graph, method=method, trials=4, settings=QUICK)) == before
+
+
+# What a study holds
+
+
+def test_a_sweep_repeats_itself_in_any_storage_and_in_parts(graph, tmp_path):
+    whole = told(sweep(graph, trials=4, settings=QUICK))
+    for place in (f"sqlite:///{tmp_path}/s.db", f"{tmp_path}/s.log"):
+        for trials in (1, 4):
+            study = sweep(graph, trials=trials, storage=place, settings=QUICK)
+            assert len(finished(study)) == trials
+        assert told(study) == whole
+
+
+def test_presets_are_tried_first_and_once(graph, tmp_path):
+    for _ in range(2):
+        study = sweep("computers", "tuned-gcn", trials=0, storage=f"{tmp_path}/s.log", settings={"epochs": 3})
+        presets = [trial.user_attrs["preset"] for trial in study.trials]
+        assert presets == ["default", "tuned"]
+    assert study.trials[1].system_attrs["fixed_params"]["hidden_channels"] == 512
+    study = sweep(graph, trials=2, settings=QUICK)
+    assert [trial.user_attrs.get("preset") for trial in study.trials] == ["default", None]
+    assert study.trials[0].params["lr"] == 0.01
+
+
+def test_a_study_made_otherwise_is_refused_by_name(graph, tmp_path):
+    place = {"data": graph, "storage": f"{tmp_path}/s.log", "trials": 0, "study_name": "s"}
+    sweep(**place, settings={"epochs": 3, "strong_args": {"norm": None}})
+    for change, told in (
+        ({"seeds": 2}, "seeds = 1, not 2"),
+        ({"method": "strong"}, "method = 'mowst', not 'strong'"),
+        ({"settings": {"epochs": 4, "strong_args": {"norm": None}}}, "settings.epochs = 3, not 4"),
+    ):
+        with pytest.raises(ValueError, match=f"the study 's' was made with {told}"):
+            sweep(**place | {"settings": {"epochs": 3, "strong_args": {"norm": None}}} | change)
+
+
+@pytest.mark.parametrize(
+    "wrong,told",
+    [
+        ({"settings": {"epoch": 3}}, "did you mean 'epochs'"),
+        ({"settings": {"data": "cora"}}, "unknown setting 'data'"),
+        ({"method": "mowts"}, "unknown method 'mowts'"),
+        ({"space": "papers"}, "unknown space 'papers'"),
+        ({"workers": 2}, "need a storage that they share"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_trial(graph, wrong, told):
+    with pytest.raises(ValueError, match=told):
+        sweep(graph, **wrong)
+
+
+def test_the_best_trial_is_a_row_of_a_study(graph, tmp_path):
+    place = f"{tmp_path}/s.log"
+    settings = QUICK | {"strong_args": {"jk": "last"}, "transforms": ["self-loops"]}
+    study = sweep(graph, "sage", "mowst-star", trials=4, storage=place, settings=settings)
+    (cell,) = expand([best_row(place)])
+    assert (cell.data, cell.strong, cell.method) == (graph, "sage", "mowst-star")
+    assert cell.settings["strong_args"]["jk"] == "last"
+    assert cell.all_settings["transforms"] == ["self-loops"] and cell.settings["hidden_channels"] == 8
+    again = Objective(search_of(graph, strong="sage", method="mowst-star", settings=cell.settings, fixed=[]), 1)
+    assert again._train(cell, study.trials[0], [], math.inf) == pytest.approx(study.best_value, abs=1e-6)
+    with pytest.raises(ValueError, match="holds no study 'other'"):
+        best_row(place, "other")
+
+
+# How a trial ends
+
+
+@pytest.mark.parametrize("method", ["strong", "mowst-star"])
+def test_trials_below_the_median_after_as_many_evaluations_are_pruned(graph, method, monkeypatch):
+    monkeypatch.setattr(objective, "REPORT_EVERY", 1)
+    held = {"epochs": 10, "patience": None, "hidden_channels": 8, "pretrain": "both", "optimizer": "adam"}
+    study = sweep(graph, method=method, trials=14, settings=held | ({} if method == "strong" else {"in_turns": False}))
+    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    whole = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert pruned and len(pruned) + len(whole) == 14
+    # Of a mixture, the weak expert's own 10 epochs do not count.
+    assert {len(trial.intermediate_values) for trial in whole} == {10 if method == "strong" else 20}
+    for trial in pruned:
+        before = [other for other in whole if other.number < trial.number]
+        assert len(before) >= 5
+        assert trial.value < np.median([other.intermediate_values[trial.last_step] for other in before])
+
+
+def test_a_trial_ends_at_its_time_limit(graph):
+    settings = {"epochs": 1_000_000, "patience": None, "hidden_channels": 8}
+    start = time.monotonic()
+    study = sweep(graph, method="weak", trials=2, trial_seconds=0.2, settings=settings)
+    assert time.monotonic() - start < 10
+    for trial in study.trials:
+        assert (trial.state, trial.user_attrs["stopped"]) == (TrialState.PRUNED, "it took more than 0.2 s")
+
+
+def test_no_trial_begins_after_the_time_of_the_sweep(graph):
+    study = sweep(graph, trials=3, timeout=0, settings=QUICK)
+    assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+
+
+def test_a_diverging_trial_is_pruned_with_the_reason(graph, monkeypatch):
+    def diverge(*args):
+        raise FloatingPointError("the loss became nan")
+
+    monkeypatch.setattr(Objective, "_train", diverge)
+    study = sweep(graph, trials=2, settings=QUICK)
+    assert [trial.user_attrs["stopped"] for trial in finished(study)] == ["the loss became nan"] * 2
+
+
+def test_of_one_trial_too_many_only_the_last_gives_way(graph):
+    study = sweep(graph, trials=0, settings=QUICK)
+    late = [study.ask() for _ in range(4)]
+    run = Objective(search_of(graph, method="weak", settings=QUICK, fixed=sorted(QUICK)), trials=3)
+    with pytest.raises(objective.Surplus):
+        run(late[3])
+    for trial in late[:3]:
+        assert run(trial) < 0
+
+
+# Several processes, some of which are killed
+
+TRIALS = 6
+SPACE = """
+    import time
+    from pathlib import Path
+    from mowst.study.space import default_space
+
+    def space(trial, method, strong):
+        default_space(trial, method, strong)
+        while trial.number >= 2 and not Path("go").exists():
+            time.sleep(0.01)
+"""
+
+
+def wait_for(call, number):
+    r"""The study, and a running trial's process, once so many trials are finished."""
+    study = optuna.load_study(study_name=call["study_name"], storage=open_storage(call["storage"]))
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        time.sleep(0.02)
+        trials = study.trials
+        running = [trial.user_attrs for trial in trials if trial.state == TrialState.RUNNING]
+        owners = [attrs["process"] for attrs in running if "process" in attrs]
+        if owners and sum(trial.state in STATES for trial in trials) >= number:
+            return study, int(owners[0][1])
+    raise TimeoutError(f"no {number} trials")
+
+
+def check(study, before):
+    done = finished(study)
+    assert len(done) == TRIALS and study.trials[-1].state != TrialState.WAITING
+    assert not [trial for trial in study.trials if trial.state == TrialState.RUNNING]
+    assert [told for told in before if told not in [(t.number, t.params, t.values) for t in done]] == []
+    assert len({str(trial.params) for trial in done}) == TRIALS
+    broken = [t for t in study.trials if t.state == TrialState.FAIL]
+    assert broken and all(any(b.params.items() <= t.params.items() for t in done) for b in broken)
+
+
+WITHOUT_SERVER = pytest.mark.skipif(
+    "MOWST_TEST_POSTGRES" not in os.environ,
+    reason="MOWST_TEST_POSTGRES names no server: apt-get install postgresql; pip install 'psycopg[binary]'; as user "
+    "postgres, by /usr/lib/postgresql/*/bin: initdb -A trust -D data; pg_ctl -D data -o '-p 5433 -k /tmp' start; then "
+    "MOWST_TEST_POSTGRES=postgresql://postgres@localhost:5433/postgres",
+)
+
+
+@pytest.fixture(params=["sqlite", "journal", pytest.param("postgresql", marks=WITHOUT_SERVER)])
+def call(request, graph, tmp_path, monkeypatch):
+    r"""The arguments of a sweep whose third trial and later ones wait until there is a file "go"."""
+    (tmp_path / "own.py").write_text(textwrap.dedent(SPACE))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    server = os.environ.get("MOWST_TEST_POSTGRES")
+    place = {"sqlite": f"sqlite:///{tmp_path}/s.db", "journal": f"{tmp_path}/s.log", "postgresql": server}
+    call = {"data": graph, "method": "weak", "settings": QUICK, "space": "own.space", "storage": place[request.param]}
+    call["study_name"] = f"test {time.time()}"
+    sweep(**call, trials=0)
+    yield call | {"trials": TRIALS}
+    optuna.delete_study(study_name=call["study_name"], storage=open_storage(call["storage"]))
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_continues(call):
+    victim = multiprocessing.get_context(START_METHOD).Process(target=sweep, kwargs=call)
+    victim.start()
+    study, number = wait_for(call, 2)
+    assert number == victim.pid and process_of(number)
+    victim.kill()
+    victim.join()
+    Path("go").touch()
+    before = [(t.number, t.params, t.values) for t in finished(study)]
+    check(sweep(**call), before)
+
+
+@pytest.mark.slow
+def test_two_workers_of_which_one_is_killed_finish_so_many_trials(call):
+    found = []
+
+    def kill_one():
+        study, number = wait_for(call, 2)
+        found.extend((t.number, t.params, t.values) for t in finished(study))
+        os.kill(number, signal.SIGKILL)
+        Path("go").touch()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with pytest.raises(ChildProcessError, match="1 of 2 workers died"):
+        sweep(**call, workers=2)
+    killer.join()
+    check(sweep(**call, workers=2), found)
