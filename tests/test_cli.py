@@ -137,10 +137,14 @@ def test_help_reads(capsys):
     assert "--weight_decay" in out and "early" in out
 
 
-@pytest.mark.parametrize("command", re.findall(r"`mowst ([a-z][^`]*)`", README))
+README_COMMANDS = sorted(set(re.findall(r"^mowst (.+)$|`mowst ([a-z][^`]*)`", README, re.M)))
+
+
+@pytest.mark.parametrize("command", ["".join(pair) for pair in README_COMMANDS])
 def test_commands_of_the_readme_parse(command, capsys):
-    if "--help" in command:
+    words = shlex.split(command, comments=True)
+    if "--help" in words:
         with pytest.raises(SystemExit, match="0"):
-            _parser().parse_args(shlex.split(command))
+            _parser().parse_args(words)
     else:
-        assert _parser().parse_args(shlex.split(command)).subcommand == command.split()[0]
+        assert _parser().parse_args(words).subcommand == words[0]
