@@ -1,0 +1,115 @@
+r"""Trained experts combined on nodes that none of them was trained on.
+
+An expert is confident on the nodes that it has memorised, and a confidence that learns there passes on too little
+elsewhere. On held-out nodes it learns what the expert is worth.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.model_selection import KFold
+from torch import Tensor
+from torch.nn.functional import nll_loss
+
+from mowst.nn.cascade import Cascade
+from mowst.nn.evaluating import evaluating
+from mowst.nn.mixture import MIXES, mixture_log_prob
+from mowst.task import GraphTask
+from mowst.train.state import Snapshot
+
+
+def stack(model: Cascade, task: GraphTask, folds: int = 10) -> dict[str, float]:
+    r"""Fits temperatures and confidences of a model with trained experts to the validation nodes, and chooses by
+    cross-validated likelihood there who shall answer: the mixture of probabilities, that of logits, or one expert
+    alone. Experts are left as they are. After `"Stacked Generalization"
+    <https://doi.org/10.1016/S0893-6080(05)80023-1>`_.
+
+    With the log-probabilities :math:`\mathbf{m}` of the answer, the fit minimises
+
+    .. math::
+        \sum_{v \in V_{\mathrm{val}}} - m_{v, y_v} (\boldsymbol{\theta}) +
+        \frac{1}{2} \lVert \boldsymbol{\theta} - \boldsymbol{\theta}_0 \rVert^2
+
+    where :math:`\boldsymbol{\theta}` holds the :math:`\log T_k` of all experts (around 0) and the parameters of the
+    confidences (around what they are), so that few nodes move it little. Confidences are run in evaluation mode. One
+    with two parameters, :class:`~mowst.nn.confidence.MonotoneConfidence`, needs the fewest nodes.
+
+    Args:
+        model (Mowst or Cascade): the model; its temperatures, confidences, :obj:`mix` and :obj:`route` are set.
+        task (GraphTask): the task, of which the labels of the validation nodes alone are read.
+        folds (int, optional): the number of folds of the validation nodes. (default: :obj:`10`)
+
+    Returns:
+        The cross-validated loss of each choice: of the experts by name, and of :obj:`"prob"` and :obj:`"logit"`. The
+        least is what was chosen.
+
+    Raises:
+        ValueError: if there are fewer validation nodes than folds, or fewer than two folds.
+        FloatingPointError: if the logits of an expert on the validation nodes are not finite.
+    """
+    task = task.visible
+    data, nodes, y = task.data, task.index("val"), task.labels("val")
+    if not 2 <= folds <= y.numel():
+        raise ValueError(f"folds must be from 2 to the number of validation nodes, {y.numel()}, got {folds}")
+    parts = list(KFold(folds, shuffle=True, random_state=0).split(np.arange(y.numel())))
+    with evaluating(model):
+        model.temperatures = [1.0] * len(model.expert_names)
+        with torch.no_grad():
+            logits = [
+                model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=nodes)
+                for k in range(len(model.expert_names))
+            ]
+        for name, z in zip(model.expert_names, logits, strict=True):
+            if not z.isfinite().all():
+                raise FloatingPointError(f"the logits of the {name} expert on the validation nodes are not finite")
+        fit = _Fit(model, logits, task.features("val"), y, task.class_weights)
+        losses = {}
+        for choice in (*reversed(model.expert_names), *MIXES):
+            log_prob = torch.empty_like(logits[0])
+            for kept, held in (map(torch.from_numpy, part) for part in parts):
+                fit(choice, kept.to(y.device))
+                with torch.no_grad():
+                    log_prob[held] = fit.log_prob(choice, held.to(y.device))
+            losses[choice] = float(nll_loss(log_prob, y, weight=task.class_weights))
+        best = min(losses, key=losses.__getitem__)
+        fit(best, torch.arange(y.numel(), device=y.device))
+    model.temperatures = fit.log_temperatures.exp().tolist()
+    model.route = "mixture" if best in MIXES else best
+    model.mix = best if best in MIXES else model.mix
+    return losses
+
+
+class _Fit:
+    def __init__(self, model: Cascade, logits: Sequence[Tensor], x: Tensor, y: Tensor, weight: Tensor | None) -> None:
+        self.model, self.logits, self.x, self.y, self.weight = model, logits, x, y, weight
+        self.log_temperatures = torch.zeros(len(logits), device=y.device, requires_grad=True)
+        self.gates = [getattr(model, name) for name in model.gate_names]
+        self.start = Snapshot(*self.gates)
+
+    def __call__(self, choice: str, nodes: Tensor) -> None:
+        # Every fit begins at the start, so that none has seen the nodes that another holds out.
+        self.start.restore()
+        self.log_temperatures.data.zero_()
+        parameters = [self.log_temperatures]
+        if choice in MIXES:
+            parameters += [p for gate in self.gates for p in gate.parameters() if p.requires_grad]
+        centres = [p.detach().clone() for p in parameters]
+        optimizer = torch.optim.LBFGS(parameters, max_iter=100, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            shift = sum(((p - c) ** 2).sum() for p, c in zip(parameters, centres, strict=True))
+            fitted = nll_loss(self.log_prob(choice, nodes), self.y[nodes], weight=self.weight)
+            loss = fitted + shift / (2 * nodes.numel())
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+    def log_prob(self, choice: str, nodes: Tensor) -> Tensor:
+        logits = [z[nodes] / t for z, t in zip(self.logits, self.log_temperatures.exp(), strict=True)]
+        if choice not in MIXES:
+            return logits[self.model.expert_names.index(choice)].log_softmax(dim=-1)
+        confidences = [self.model.gate(k, logits[k], self.x[nodes]) for k in range(len(self.gates))]
+        return mixture_log_prob(logits, confidences, choice)
