@@ -1,4 +1,4 @@
-r"""What a mixture of two separately trained experts is worth without any turn: the controls of any claim about turns.
+r"""What turns add to two separately trained experts, against everything else that could have added it.
 
     python experiments/controls.py run --root DATA      # appends to experiments/results/controls.jsonl
     python experiments/controls.py table                # prints the table of that file as Markdown
@@ -9,8 +9,12 @@ seed k (data sets with one split: seed k). Then, in points of the test metric ab
     ensemble   the average of the two GNNs' probabilities
     average    the average of the MLP's and the GNN's
     constant   one confidence for all nodes, fitted to validation nodes, mixture chosen as below
-    stack      `mowst.train.stack`: the confidence 1 - exp(-a D^b) and temperatures fitted to validation nodes, and who
-               answers chosen there by cross-validation
+    start      where Mowst starts: the confidence 1 - exp(-a D^b) and temperatures fitted to validation nodes after
+               training, and who answers chosen there by cross-validation (`mowst.train.stack`)
+    mowst      turns from there, as `fit` does them; mowst-star: joint training from there
+    longer     the GNN trained on alone, in as many attempts from its best state as Mowst has rounds, each kept if the
+               validation loss falls; longer+  the start state over that GNN
+    ensemble+  the start state over the two GNNs' average, in points above that average
     oracle     right where one of MLP and GNN is; independent: what it would be if their errors were (accuracy only)
 """
 
@@ -27,12 +31,16 @@ from torch import Tensor
 
 from mowst import GraphTask, MonotoneConfidence, Mowst, TrainConfig, fit, load_task, seed_everything
 from mowst.nn.build import ModelConfig, build_model
+from mowst.nn.contract import call_expert
 from mowst.presets import preset
 from mowst.train import stack
+from mowst.train.config import MIXTURES
+from mowst.train.turn import Objective, Turn, score_of, validate
 
 RESULTS = Path(__file__).parent / "results" / "controls.jsonl"
 DATA = ("digits", "cora", "citeseer", "chameleon-filtered", "actor", "wisconsin", "amherst41", "cornell5")
-COLUMNS = ("weak", "ensemble", "average", "constant", "stack", "oracle", "independent")
+COLUMNS = ("weak", "ensemble", "average", "constant", "start", "mowst", "mowst-star", "longer", "longer+")
+LIMITS = ("oracle", "independent")
 
 
 class ConstantConfidence(torch.nn.Module):
@@ -44,6 +52,18 @@ class ConstantConfidence(torch.nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         return self.logit.sigmoid().expand(logits.size(0))
+
+
+class Ensemble(torch.nn.Module):
+    r"""The average of two experts' probabilities, as logits."""
+
+    def __init__(self, *experts: torch.nn.Module) -> None:
+        super().__init__()
+        self.experts = torch.nn.ModuleList(experts)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        logits = [call_expert(expert, x, edge_index, edge_weight).log_softmax(dim=-1) for expert in self.experts]
+        return torch.logaddexp(*logits)
 
 
 def run(
@@ -87,16 +107,41 @@ def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, A
         model = build_model(config, **sizes)
         fit(model, task, method=expert, **training)
         trained[name] = getattr(model, expert)
-    probs = {name: _answer(Mowst(deepcopy(e), deepcopy(e), MonotoneConfidence()), task) for name, e in trained.items()}
+    pair = trained["weak"], trained["strong"]
+    mixtures = {name: Mowst(trained["weak"], expert, MonotoneConfidence()) for name, expert in trained.items()}
+    probs = {name: _answer(mixture, task, "strong") for name, mixture in mixtures.items()}
     scores = {name: float(task.score(prob, "test")) for name, prob in probs.items()}
-    scores["ensemble"] = float(task.score((probs["strong"] + probs["second"]) / 2, "test"))
     scores["average"] = float(task.score((probs["strong"] + probs["weak"]) / 2, "test"))
     details: dict[str, Any] = {}
-    for name, gate in (("constant", ConstantConfidence()), ("stack", MonotoneConfidence())):
-        mixture = Mowst(trained["weak"], trained["strong"], gate)
+
+    def stacked(name: str, weak: torch.nn.Module, strong: torch.nn.Module, gate: torch.nn.Module) -> None:
+        mixture = Mowst(weak, strong, gate)
         losses = stack(mixture, task)
         details[name] = {"losses": losses, "chosen": min(losses, key=losses.__getitem__)}
         scores[name] = float(task.score(_answer(mixture, task), "test"))
+
+    stacked("constant", *pair, ConstantConfidence())
+    ensemble = Ensemble(trained["strong"], trained["second"])
+    stacked("ensemble+", trained["weak"], ensemble, MonotoneConfidence())
+    scores["ensemble"] = float(
+        task.score(_answer(Mowst(trained["weak"], ensemble, MonotoneConfidence()), task, "strong"), "test")
+    )
+    longer = _train_on(pair[1], pair[0], task, training)
+    scores["longer"] = float(task.score(_answer(longer, task, "strong"), "test"))
+    stacked("longer+", longer.weak, longer.strong, MonotoneConfidence())
+    for method in MIXTURES:
+        seed_everything(seed)
+        mixture = Mowst(*deepcopy(pair), MonotoneConfidence())
+        result = fit(mixture, task, method=method, **training | {"pretrain": "none"})
+        scores |= {"start": result.start["test"], method: result.test}
+        details[method] = {
+            "losses": result.choices,
+            "chosen": mixture.mix if result.route == "mixture" else result.route,
+            "weak_share": result.weak_share,
+            "evaluations": len(result.history),
+            "scores": result.scores,
+            "passed_on": _passed_on(pair[1], mixture, task),
+        }
     if task.metric == "accuracy":
         y = task.labels("test")
         wrong = [probs[name].argmax(dim=-1) != y for name in ("weak", "strong")]
@@ -106,10 +151,42 @@ def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, A
     return cell | {"settings": settings, "scores": scores, **details}
 
 
+def _train_on(strong: torch.nn.Module, weak: torch.nn.Module, task: GraphTask, training: dict[str, Any]) -> Mowst:
+    config = TrainConfig(**training)
+    model = Mowst(deepcopy(weak), deepcopy(strong), MonotoneConfidence())
+    model.route = "strong"
+    turn = Turn("strong", model, ("strong",), lambda *_: torch.zeros(()), config)
+    start = score_of(validate(Objective(model, task, (), turn.loss).answer(), task), config)
+    best, best_round = start, 0
+    for round in range(1, config.rounds + 1):
+        before, records = best, turn.run(task, bar=best, round=round)
+        while True:
+            try:
+                next(records)
+            except StopIteration as stop:
+                best = stop.value
+                break
+        best_round = round if best > before else best_round
+        if config.round_patience is not None and round - best_round >= config.round_patience:
+            break
+    return model
+
+
 @torch.no_grad()
-def _answer(model: Mowst, task: GraphTask) -> Tensor:
+def _answer(model: Mowst, task: GraphTask, route: str | None = None) -> Tensor:
     model.eval()
+    model.route = route or model.route
     return model(task.data.x, task.data.edge_index, task.data.edge_weight).prob[task.index("test")]
+
+
+@torch.no_grad()
+def _passed_on(before: torch.nn.Module, model: Mowst, task: GraphTask) -> dict[str, float]:
+    # The strong expert on the test nodes, weighed by how much of each is passed on to it, before and after the turns.
+    data, test, y = task.data, task.index("test"), task.labels("test")
+    weight = 1 - model.gate(0, model.logits(0, data.x), data.x)[test]
+    experts = {"before": before.eval(), "after": model.eval().strong}
+    logits = {k: call_expert(e, data.x, data.edge_index, data.edge_weight)[test] for k, e in experts.items()}
+    return {k: float((weight * (z.argmax(dim=-1) == y)).sum() / weight.sum()) for k, z in logits.items()}
 
 
 def table(out: Path = RESULTS) -> None:
@@ -123,9 +200,11 @@ def table(out: Path = RESULTS) -> None:
         scores = 100 * pd.DataFrame(lines["scores"].tolist())
         row = {"data (runs)": f"{data} ({len(lines)})", "GNN": strong, "strong": spread(scores["strong"])}
         for name in COLUMNS:
-            if name in scores:
-                row[name] = spread(scores[name] - scores["strong"], signed=True)
-        rows.append(row | {"chosen": ", ".join(details["chosen"] for details in lines["stack"])})
+            row[name] = spread(scores[name] - scores["strong"], signed=True)
+        row["ensemble+"] = spread(scores["ensemble+"] - scores["ensemble"], signed=True)
+        row |= {name: spread(scores[name] - scores["strong"], signed=True) for name in LIMITS if name in scores}
+        chosen = pd.Series([details["chosen"] for details in lines["mowst"]]).value_counts()
+        rows.append(row | {"chosen": ", ".join(f"{name} ({count})" for name, count in chosen.items())})
     print(markdown(pd.DataFrame(rows)))
 
 

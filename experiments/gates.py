@@ -83,7 +83,11 @@ def run_gates(data: str, seed: int, gates: list[str], root: str | None) -> Any:
         config = ModelConfig(**sizes | (GATES | OUT_OF_FOLD)[gate])
         seed_everything(seed)
         confidence = build_model(config, **shape).confidence
-        start, settings = (untrained, {"gate_folds": 5}) if gate in OUT_OF_FOLD else (pair, {"pretrain": "none"})
+        start, settings = (
+            (untrained, {"gate_fit": "folds", "gate_folds": 5})
+            if gate in OUT_OF_FOLD
+            else (pair, {"gate_fit": "train", "pretrain": "none"})
+        )
         experts = copy.deepcopy([start.weak, start.strong])
         model = Mowst(*experts, confidence, mix=config.mix, detach_dispersion=config.detach_dispersion)
         result = fit(model, task, method="mowst", **asdict(train) | settings)

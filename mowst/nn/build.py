@@ -27,7 +27,7 @@ class ModelConfig:
         dropout: dropout probability in the experts and in a learned confidence.
         gate_features: let a learned confidence read the node features beside the dispersion; hypernetwork and features
             always read them.
-        mix: what is mixed: the experts' probabilities ("prob") or logits ("logit").
+        mix: what is mixed: the experts' probabilities ("prob") or logits ("logit"), or as training chooses ("auto").
         detach_dispersion: cut the gradient that reaches the weak expert through the confidence.
         weak_args: further constructor arguments of the weak expert, which come before the sizes above.
         strong_args: the same for the strong expert, such as norm, skip, heads.
@@ -37,12 +37,12 @@ class ModelConfig:
     weak: str = "mlp"
     strong: str = "gcn"
     middle: tuple[str, ...] = ()
-    confidence: str = "learned"
+    confidence: str = "monotone"
     hidden_channels: int = 64
     num_layers: int = 2
     dropout: float = 0.5
     gate_features: bool = False
-    mix: Literal["prob", "logit"] = "prob"
+    mix: Literal["auto", "prob", "logit"] = "auto"
     detach_dispersion: bool = False
     weak_args: dict[str, Any] = field(default_factory=dict)
     strong_args: dict[str, Any] = field(default_factory=dict)

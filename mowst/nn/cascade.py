@@ -10,7 +10,7 @@ from torch_geometric.nn.inits import reset
 
 from mowst.nn.contract import call_confidence, call_expert
 from mowst.nn.evaluating import evaluating
-from mowst.nn.mixture import check_mix, mixture_prob
+from mowst.nn.mixture import candidate_mixes, mixture_prob
 from mowst.nn.routing import routed, routing_rule
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
 
@@ -48,8 +48,8 @@ class Cascade(torch.nn.Module):
         confidences (list or dict): one confidence for each expert but the last, :obj:`confidence(logits)` or
             :obj:`confidence(logits, x=x)` :math:`\to (N)` in :math:`[0, 1]`; unnamed, :obj:`"confidence1"` to
             :obj:`"confidence(K-1)"`.
-        mix (str, optional): what is mixed, in training, validation and test alike: :obj:`"prob"` or
-            :obj:`"logit"`. (default: :obj:`"prob"`)
+        mix (str, optional): what is mixed, in training, validation and test alike: :obj:`"prob"`, :obj:`"logit"`, or
+            :obj:`"auto"`, which is the first until training chooses. (default: :obj:`"auto"`)
         detach_dispersion (bool, optional): if set to :obj:`True`, no gradient reaches an expert through its
             confidence. (default: :obj:`False`)
 
@@ -66,7 +66,7 @@ class Cascade(torch.nn.Module):
         self,
         experts: Sequence[torch.nn.Module] | Mapping[str, torch.nn.Module],
         confidences: Sequence[torch.nn.Module] | Mapping[str, torch.nn.Module],
-        mix: str = "prob",
+        mix: str = "auto",
         detach_dispersion: bool = False,
     ) -> None:
         super().__init__()
@@ -80,7 +80,8 @@ class Cascade(torch.nn.Module):
         self.gate_names = tuple(confidences)
         for name, part in (experts | confidences).items():
             self.add_module(name, part)
-        self.mix = check_mix(mix)
+        self.mixes = candidate_mixes(mix)
+        self.mix = self.mixes[0]
         self.detach_dispersion = detach_dispersion
         self.temperatures = [1.0] * len(experts)
         self.route = "mixture"
@@ -104,11 +105,13 @@ class Cascade(torch.nn.Module):
         self._route = route
 
     def reset_parameters(self) -> None:
-        r"""Resets all learnable parameters, the temperatures to 1 and the route to :obj:`"mixture"`."""
+        r"""Resets all learnable parameters, the temperatures to 1, the route to :obj:`"mixture"` and what is
+        mixed to what it was at first.
+        """
         for name in self.parts:
             reset(getattr(self, name))
         self.temperatures = [1.0] * len(self.expert_names)
-        self.route = "mixture"
+        self.route, self.mix = "mixture", self.mixes[0]
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None, **kwargs: Any) -> Any:
         r"""Runs all experts on all nodes.
@@ -225,7 +228,7 @@ class Cascade(torch.nn.Module):
         Raises:
             ValueError: if a lazy module has not seen its first input yet, and so has no weights to save.
         """
-        settings = {"mix": self.mix, "detach_dispersion": self.detach_dispersion, **self.get_extra_state()}
+        settings = {"mixes": self.mixes, "detach_dispersion": self.detach_dispersion, **self.get_extra_state()}
         names = {"experts": self.expert_names, "confidences": self.gate_names}
         write_model(path, self.state_dict(), settings | names | {n: describe(getattr(self, n)) for n in self.parts})
 
@@ -254,7 +257,7 @@ class Cascade(torch.nn.Module):
         }
         experts, gates = ({name: made[name] for name in spec[kind]} for kind in ("experts", "confidences"))
         model = cls._of(experts, gates)
-        model.mix, model.detach_dispersion = check_mix(spec["mix"]), spec["detach_dispersion"]
+        model.mixes, model.detach_dispersion = tuple(spec["mixes"]), spec["detach_dispersion"]
         load_weights(model, state, source=path)
         model.set_extra_state(spec)
         return model
@@ -264,10 +267,10 @@ class Cascade(torch.nn.Module):
         return cls(experts, confidences)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"route": self.route, "temperatures": list(self.temperatures)}
+        return {"route": self.route, "mix": self.mix, "temperatures": list(self.temperatures)}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        self.route = state["route"]
+        self.route, (self.mix,) = state["route"], candidate_mixes(state["mix"])
         self.temperatures = list(state["temperatures"])
 
     def __repr__(self) -> str:

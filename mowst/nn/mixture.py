@@ -81,10 +81,15 @@ def mixture_prob(logits: Sequence[Tensor], confidences: Sequence[Tensor], mix: s
     return nested([value.softmax(dim=-1) for value in logits], confidences)
 
 
-def check_mix(mix: str) -> str:
-    if mix not in MIXES:
-        raise ValueError(f"unknown mix '{mix}', choose from {list(MIXES)}")
-    return mix
+def candidate_mixes(mix: str) -> tuple[str, ...]:
+    r"""What :obj:`mix` leaves to training to choose from: one of :obj:`MIXES`, or with :obj:`"auto"` all.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    if mix not in (known := ("auto", *MIXES)):
+        raise ValueError(f"unknown mix '{mix}', choose from {list(known)}")
+    return MIXES if mix == "auto" else (mix,)
 
 
 def _log(share: Tensor) -> Tensor:

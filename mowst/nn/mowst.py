@@ -42,8 +42,8 @@ class Mowst(Cascade):
             :math:`\to (N, C)` logits.
         confidence (torch.nn.Module): the confidence, :obj:`confidence(logits)` (or :obj:`confidence(logits, x=x)`,
             if its forward says so) :math:`\to (N)` in :math:`[0, 1]`.
-        mix (str, optional): what is mixed, in training, validation and test alike: :obj:`"prob"` or
-            :obj:`"logit"`. (default: :obj:`"prob"`)
+        mix (str, optional): what is mixed, in training, validation and test alike: :obj:`"prob"`, :obj:`"logit"`, or
+            :obj:`"auto"`, which is the first until training chooses. (default: :obj:`"auto"`)
         detach_dispersion (bool, optional): if set to :obj:`True`, no gradient reaches the weak expert through the
             confidence. (default: :obj:`False`)
 
@@ -64,7 +64,7 @@ class Mowst(Cascade):
         weak: torch.nn.Module,
         strong: torch.nn.Module,
         confidence: torch.nn.Module,
-        mix: str = "prob",
+        mix: str = "auto",
         detach_dispersion: bool = False,
     ) -> None:
         super().__init__({"weak": weak, "strong": strong}, {"confidence": confidence}, mix, detach_dispersion)

@@ -36,6 +36,9 @@ def paper_space(trial: BaseTrial, method: str, strong: str) -> None:
     # Of this GAT's heads there are 8.
     trial.suggest_categorical("hidden_channels", [w for w in widths if strong != "gat" or w % 8 == 0])
     if method.startswith("mowst"):
+        trial.suggest_categorical("confidence", ["learned"])
+        trial.suggest_categorical("gate_fit", ["train"])
+        trial.suggest_categorical("mix", ["prob" if method == "mowst" else "logit"])
         trial.suggest_categorical("gate_features", [False, True])
         trial.suggest_categorical("pretrain", ["none", "weak", "strong", "both"])
 
@@ -56,8 +59,9 @@ def default_space(trial: BaseTrial, method: str, strong: str) -> None:
         trial.suggest_categorical("strong_args.skip", [False, True])
     if not method.startswith("mowst"):
         return
-    trial.suggest_categorical("mix", ["prob", "logit"])
     trial.suggest_categorical("pretrain", ["none", "weak", "strong", "both"])
+    if trial.suggest_categorical("gate_fit", ["validation", "train"]) == "train":
+        trial.suggest_categorical("mix", ["prob", "logit"])
     if trial.suggest_categorical("confidence", ["learned", "monotone"]) == "learned":
         trial.suggest_categorical("gate_features", [False, True])
         trial.suggest_categorical("gate_args.hidden_channels", GATE_WIDTHS)

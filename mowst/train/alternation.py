@@ -14,7 +14,8 @@ from mowst.task import GraphTask
 from mowst.train.config import MIXTURES, TrainConfig
 from mowst.train.crossfit import cross_fit, temperature
 from mowst.train.journal import Journal
-from mowst.train.scores import score_expert
+from mowst.train.scores import evaluate_splits, score_expert
+from mowst.train.stacking import stack
 from mowst.train.state import Snapshot, random_state, set_random_state, training_only
 from mowst.train.turn import WORST, Loss, Objective, Progress, Score, Turn, score_of, validate
 
@@ -25,9 +26,9 @@ class Training:
     r"""A training run of one method, as a stream of epoch records.
 
     Candidates for the final state are each pretrained expert alone (as a route), the start state (pretrained experts
-    under the untrained gate, or the gate that was fitted out of fold) and the state that turns or joint training
-    reach; the one with the best validation score is left in the model. So the selected model is never worse on the
-    validation nodes than its own pretrained experts.
+    under the untrained or once fitted gate) and the states that turns or joint training reach; the one with the best
+    validation score, cross-validated where gates are fitted to validation nodes, is left in the model. So the selected
+    model is never worse on the validation nodes than its own pretrained experts.
 
     Args:
         model (Cascade): the model.
@@ -45,7 +46,9 @@ class Training:
         self.method = method
         self.config = config
         self.alone: dict[str, dict[str, float]] = {}
-        self.best = WORST
+        self.start: dict[str, float] = {}
+        self.choices: dict[str, float] = {}
+        self.best = self._reached = WORST
         self._whole = task
         self._selected = Snapshot(model)
         self._journal = Journal(state["journal"] if state else ())
@@ -71,14 +74,37 @@ class Training:
         try:
             if self.method not in MIXTURES:
                 yield from self._alone(self.method)
+            elif self.config.gate_fit == "validation":
+                yield from self._stacked()
             else:
                 yield from self._mixture()
         finally:
             self._selected.restore()
 
+    def _stacked(self) -> Generator[dict, None, None]:
+        for expert in self._pretrained():
+            yield from self._alone(expert)
+        self.best = WORST  # from here on the cross-validated one
+        self._stack()
+        self.start = self._journal.once(self._answered)
+        yield from self._rounds(self._turns_of_a_round())
+
+    def _stack(self) -> bool:
+        losses = self._journal.once(lambda: stack(self.model, self.task, self.config.gate_folds))
+        if kept := self._offer((-min(losses.values()), 0.0)):
+            self.choices = losses
+        return kept
+
+    @torch.no_grad()
+    def _answered(self) -> dict[str, float]:
+        data = self._whole.data
+        with evaluating(self.model):
+            answer = self.model(data.x, data.edge_index, data.edge_weight)
+        return evaluate_splits(answer.prob, self._whole)
+
     def _mixture(self) -> Generator[dict, None, None]:
         unseen, gate_turn = None, None
-        if self.config.gate_folds is not None:
+        if self.config.gate_fit == "folds":
             gate_turn = self._turn("gate", self.model.gate_names)
             unseen = yield from cross_fit(
                 self.model, self.task, self.config.gate_folds, self.config, self._run, self._journal.once
@@ -88,14 +114,15 @@ class Training:
             if self.config.calibrate and expert != self.model.expert_names[-1]:
                 self._calibrate(expert, unseen)
         self.model.route = "mixture"
-        best = self._score()
-        self._offer(best)
+        self._reached = self._score()
+        self._offer(self._reached)
         if gate_turn is not None:
-            self._offer(best := (yield from self._run(gate_turn, bar=best, logits=unseen)))
-        if self.method == "mowst-star" and not self.config.in_turns:
-            self._offer((yield from self._run(self._turn("joint", self._learning(self.model.parts)), bar=best)))
+            self._reached = yield from self._run(gate_turn, bar=self._reached, logits=unseen)
+            self._offer(self._reached)
+        if self._is_joint:
+            yield from self._kept(*self._turns_of_a_round())
         else:
-            yield from self._rounds(best)
+            yield from self._rounds(self._turns_of_a_round())
 
     def _pretrained(self) -> Sequence[str]:
         names = self.model.expert_names
@@ -124,26 +151,45 @@ class Training:
         self.model.temperatures[k] = self._journal.once(lambda: self.model.temperatures[k] * found)
         self._offer(self._score())
 
-    def _rounds(self, best: Score) -> Generator[dict, None, None]:
+    @property
+    def _is_joint(self) -> bool:
+        return self.method == "mowst-star" and not self.config.in_turns
+
+    def _turns_of_a_round(self) -> list[Turn]:
+        if self._is_joint:
+            return [self._turn("joint", self._learning(self.model.parts))]
         names, gates = self.model.expert_names, [(gate,) for gate in self.model.gate_names]
-        turns = [
+        return [
             self._turn(name, self._learning((name, *gate)), expert=k)
             for k, (name, gate) in enumerate(zip(names, [*gates, ()], strict=True))
         ]
+
+    def _rounds(self, turns: Sequence[Turn]) -> Generator[dict, None, None]:
         best_round = 0
         for round in range(1, self.config.rounds + 1):
-            before = best
             for turn in turns:
-                best = yield from self._run(turn, bar=best, round=round)
-                self._offer(best)
-            if best > before:
-                best_round = round
-            elif self.config.round_patience is not None and round - best_round >= self.config.round_patience:
+                if (yield from self._kept(turn, round)):
+                    best_round = round
+            if self.config.round_patience is not None and round - best_round >= self.config.round_patience:
                 break
 
+    def _kept(self, turn: Turn, round: int = 0) -> Generator[dict, None, bool]:
+        if self.config.gate_fit != "validation":
+            before, self._reached = self._reached, (yield from self._run(turn, bar=self._reached, round=round))
+            self._offer(self._reached)
+            return self._reached > before
+        # Turns are of the mixture, whoever answered best before this one.
+        self.model.route = "mixture"
+        before = self._score()
+        reached = yield from self._run(turn, bar=before, round=round)
+        kept = reached > before and self._stack()
+        if not kept:
+            self._selected.restore()
+        return kept
+
     def _learning(self, parts: Sequence[str]) -> tuple[str, ...]:
-        # A gate that was fitted to predictions on unseen nodes shall not learn from others.
-        fitted = self.model.gate_names if self.config.gate_folds is not None else ()
+        # A gate that is fitted to predictions on unseen nodes shall not learn from others.
+        fitted = self.model.gate_names if self.config.gate_fit != "train" else ()
         return tuple(name for name in parts if name not in fitted)
 
     def _turn(self, name: str, trained: Sequence[str], expert: int = 0) -> Turn:
@@ -171,7 +217,8 @@ class Training:
     def _loss(self, expert: int = 0) -> Loss:
         config, weight = self.config, self.task.class_weights
         if self.method == "mowst-star":
-            return partial(mowst_star_loss, mix=self.model.mix, class_weight=weight)
+            # What is mixed may change between turns.
+            return lambda *outputs: mowst_star_loss(*outputs, mix=self.model.mix, class_weight=weight)
         return partial(
             reached_loss,
             expert=expert,
@@ -188,6 +235,7 @@ class Training:
 
         return self._journal.once(score)
 
-    def _offer(self, score: Score) -> None:
-        if score > self.best:
+    def _offer(self, score: Score) -> bool:
+        if better := score > self.best:
             self.best, self._selected = score, Snapshot(self.model)
+        return better

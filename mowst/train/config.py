@@ -12,7 +12,6 @@ ONLY_IN = {
     "normalize_weights": (("mowst",), "only the strong turn of 'mowst' weighs its nodes"),
     "weight_floor": (("mowst",), "only the strong turn of 'mowst' weighs its nodes"),
     "calibrate": (MIXTURES, "a temperature changes no answer of an expert alone"),
-    "gate_folds": (MIXTURES, "an expert alone has no confidence"),
 }
 
 
@@ -26,7 +25,8 @@ class TrainConfig:
         optimizer: "adam" (weight decay is an L2 penalty) or "adamw" (it is decoupled).
         epochs: most epochs of one turn, of one pretraining, or of joint training.
         patience: epochs without a better validation score after which a turn ends; None never ends it early.
-        rounds: most rounds of one weak and one strong turn each.
+        rounds: most rounds of one weak and one strong turn each, or of joint training where the confidences are fitted
+            to validation nodes; 0 ends after pretraining and the fit of the confidences.
         round_patience: rounds without a better validation score after which training ends; None never ends it early.
         pretrain: the experts trained on plain cross-entropy first: "none", "weak", "strong" or "both"; in a cascade
             the first expert, all others, or all.
@@ -37,11 +37,15 @@ class TrainConfig:
         normalize_weights: divide the loss of mowst's strong turn by the sum of its node weights 1 - C, not by the
             number of nodes.
         weight_floor: the least weight of a node in mowst's strong turn.
-        calibrate: divide the logits of each expert that has a confidence, after its pretraining, by the temperature
-            that fits them to the validation nodes (with gate_folds, to the predictions made out of fold).
-        gate_folds: fit the confidence once, after pretraining, to predictions that experts make on training nodes
-            which they were not trained on (so many folds, each with experts of its own), and to nothing else; None
-            trains it in every weak turn on the predictions of the expert itself.
+        gate_fit: what the confidences are fitted to. "validation": to the validation nodes, with a temperature for each
+            expert, after pretraining and after each turn; who answers and what is mixed is chosen there by
+            cross-validated likelihood, see mowst.train.stack, and a turn is kept if that likelihood rises. "train":
+            they learn in every weak turn, from the weak expert's predictions on its own training nodes, as in the
+            paper. "folds": they are fitted once, to predictions on training nodes by experts that were trained on the
+            other folds.
+        gate_folds: the number of folds, of validation nodes or of training nodes, in the first and the last of these.
+        calibrate: with "train" or "folds", divide the logits of each expert that has a confidence, after its
+            pretraining, by the temperature that fits them to the validation nodes, or to the predictions out of fold.
     """
 
     lr: float = 0.01
@@ -57,24 +61,29 @@ class TrainConfig:
     in_turns: bool = False
     normalize_weights: bool = False
     weight_floor: float = 0.0
+    gate_fit: Literal["validation", "train", "folds"] = "validation"
+    gate_folds: int = 10
     calibrate: bool = False
-    gate_folds: int | None = None
 
     def __post_init__(self) -> None:
         choices = {
             "optimizer": ("adam", "adamw"),
             "pretrain": ("none", "weak", "strong", "both"),
             "select": ("loss", "metric"),
+            "gate_fit": ("validation", "train", "folds"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {list(allowed)}, got {getattr(self, name)!r}")
-        for name in ("epochs", "rounds", "eval_every", "patience", "round_patience"):
+        least = {"epochs": 1, "rounds": 0, "eval_every": 1, "patience": 1, "round_patience": 1, "gate_folds": 2}
+        for name, bound in least.items():
             value = getattr(self, name)
-            if value is not None and (value < 1 or value != int(value)):
-                raise ValueError(f"{name} must be a whole number above zero, got {value!r}")
-        if self.gate_folds is not None and (self.gate_folds < 2 or self.gate_folds != int(self.gate_folds)):
-            raise ValueError(f"gate_folds must be a whole number of at least 2, got {self.gate_folds!r}")
+            if value is not None and (value < bound or value != int(value)):
+                raise ValueError(f"{name} must be a whole number of at least {bound}, got {value!r}")
+        if self.calibrate and self.gate_fit == "validation":
+            raise ValueError(
+                "gate_fit='validation' fits temperatures by itself: calibrate goes with 'train' or 'folds'"
+            )
         if not 0 <= self.weight_floor <= 1:
             raise ValueError(f"weight_floor must lie in [0, 1], got {self.weight_floor!r}")
         if not self.lr > 0:
@@ -93,14 +102,13 @@ def check_method(method: str, config: TrainConfig, experts: Sequence[str] = EXPE
     method = "mowst-star" if method == "mowst*" else method
     if method not in (known := ("mowst", "mowst-star", *experts)):
         raise ValueError(f"unknown method '{method}', choose from {list(known)}")
-    untrained = {"calibrate": ("weak", "both"), "gate_folds": ("both",)}
     for name, (methods, why) in ONLY_IN.items():
-        if not getattr(config, name):
-            continue
-        if method not in methods:
+        if getattr(config, name) and method not in methods:
             raise ValueError(f"{name} changes nothing in '{method}': {why}")
-        if config.pretrain not in untrained.get(name, (config.pretrain,)):
-            raise ValueError(f"{name} needs trained experts: pretrain must be one of {list(untrained[name])}")
+    if config.calibrate and config.pretrain not in (trained := ("weak", "both")):
+        raise ValueError(f"calibrate needs trained experts: pretrain must be one of {list(trained)}")
+    if config.gate_fit == "folds" and config.pretrain != "both" and method in MIXTURES:
+        raise ValueError("gate_fit='folds' needs trained experts: pretrain must be 'both'")
     return method
 
 

@@ -48,9 +48,11 @@ def fit(
 
     with the losses :func:`~mowst.loss.mowst_loss` :math:`L` and :func:`~mowst.loss.mowst_star_loss`
     :math:`L^{\star}` of the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper.
-    A turn keeps its best epoch, or, if it reached nothing better than what was there, leaves experts, gate and
-    optimiser as they were. Every choice among states, within turns and at the end, is made by one rule
-    (:obj:`select`); pretrained experts alone are candidates of the last one.
+    A turn keeps its best epoch (by :obj:`select`), or, if it reached nothing better than what was there, leaves
+    experts, gate and optimiser as they were. After pretraining and after each turn :func:`~mowst.train.stack` fits the
+    confidences to the validation nodes and chooses who answers, experts alone included; the turn is kept if the
+    cross-validated loss falls. With :obj:`gate_fit="train"` the weak turns train the confidence, as in the paper, and
+    :obj:`select` also chooses at the end among the turns' states and the pretrained experts alone.
 
     Of an inductive task, training and all choices see :attr:`~mowst.task.GraphTask.visible` alone.
 
@@ -119,6 +121,8 @@ def fit(
         method=method,
         **_scores(model, task, method),
         alone=training.alone,
+        start=training.start,
+        choices=training.choices,
         history=history,
         seconds=time.perf_counter() - start,
     )

@@ -27,6 +27,9 @@ class FitResult:
         scores: for "weak", "strong" and "mixture" (in a cascade: every expert's name), the score of that part of the
             selected model on every split; the mixture is the gates', whatever the route.
         alone: the same for each expert that was trained by itself, as it was then.
+        start: the score, on every split, of the first answer of the mixture, before any turn; only where confidences
+            are fitted to validation nodes.
+        choices: there also the cross-validated loss of all who could answer, see :func:`~mowst.train.stack`.
         history: one record per evaluated epoch.
         seconds: the duration of training.
     """
@@ -41,6 +44,8 @@ class FitResult:
     shares: dict[str, float]
     scores: dict[str, dict[str, float]]
     alone: dict[str, dict[str, float]] = field(default_factory=dict)
+    start: dict[str, float] = field(default_factory=dict)
+    choices: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
     seconds: float = 0.0
 

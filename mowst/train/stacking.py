@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.optimize import Bounds, minimize
 from sklearn.model_selection import KFold
 from torch import Tensor
 from torch.nn.functional import nll_loss
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from mowst.nn.cascade import Cascade
 from mowst.nn.evaluating import evaluating
@@ -38,21 +40,24 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> dict[str, float]:
     Args:
         model (Mowst or Cascade): the model; its temperatures, confidences, :obj:`mix` and :obj:`route` are set.
         task (GraphTask): the task, of which the labels of the validation nodes alone are read.
-        folds (int, optional): the number of folds of the validation nodes. (default: :obj:`10`)
+        folds (int, optional): the number of folds of the validation nodes, or as many as there are nodes.
+            (default: :obj:`10`)
 
     Returns:
-        The cross-validated loss of each choice: of the experts by name, and of :obj:`"prob"` and :obj:`"logit"`. The
-        least is what was chosen.
+        The cross-validated loss of each choice: of the experts by name, and of what :obj:`mix` leaves open. The least
+        is what was chosen. A confidence that does not answer is left as it was.
 
     Raises:
-        ValueError: if there are fewer validation nodes than folds, or fewer than two folds.
+        ValueError: if there are fewer than two folds or validation nodes.
         FloatingPointError: if the logits of an expert on the validation nodes are not finite.
     """
     task = task.visible
     data, nodes, y = task.data, task.index("val"), task.labels("val")
-    if not 2 <= folds <= y.numel():
-        raise ValueError(f"folds must be from 2 to the number of validation nodes, {y.numel()}, got {folds}")
-    parts = list(KFold(folds, shuffle=True, random_state=0).split(np.arange(y.numel())))
+    if min(folds, y.numel()) < 2:
+        raise ValueError(
+            f"confidences are fitted to two validation nodes or more in two folds or more, got {y.numel()} in {folds}"
+        )
+    parts = list(KFold(min(folds, y.numel()), shuffle=True, random_state=0).split(np.arange(y.numel())))
     with evaluating(model):
         model.temperatures = [1.0] * len(model.expert_names)
         with torch.no_grad():
@@ -65,7 +70,7 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> dict[str, float]:
                 raise FloatingPointError(f"the logits of the {name} expert on the validation nodes are not finite")
         fit = _Fit(model, logits, task.features("val"), y, task.class_weights)
         losses = {}
-        for choice in (*reversed(model.expert_names), *MIXES):
+        for choice in (*reversed(model.expert_names), *model.mixes):
             log_prob = torch.empty_like(logits[0])
             for kept, held in (map(torch.from_numpy, part) for part in parts):
                 fit(choice, kept.to(y.device))
@@ -94,18 +99,20 @@ class _Fit:
         parameters = [self.log_temperatures]
         if choice in MIXES:
             parameters += [p for gate in self.gates for p in gate.parameters() if p.requires_grad]
-        centres = [p.detach().clone() for p in parameters]
-        optimizer = torch.optim.LBFGS(parameters, max_iter=100, line_search_fn="strong_wolfe")
+        centre = parameters_to_vector(parameters).detach()
 
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            shift = sum(((p - c) ** 2).sum() for p, c in zip(parameters, centres, strict=True))
+        def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+            vector_to_parameters(torch.from_numpy(values).to(centre), parameters)
             fitted = nll_loss(self.log_prob(choice, nodes), self.y[nodes], weight=self.weight)
-            loss = fitted + shift / (2 * nodes.numel())
-            loss.backward()
-            return loss
+            shift = parameters_to_vector(parameters) - centre
+            value = fitted + shift.square().sum() / (2 * nodes.numel())
+            slope = torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, parameters)])
+            return float(value.detach()), slope.cpu().numpy().astype(np.float64)
 
-        optimizer.step(closure)
+        start = centre.cpu().numpy().astype(np.float64)
+        # Within five standard deviations of the prior: no step of the search overflows.
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=Bounds(start - 5, start + 5))
+        vector_to_parameters(torch.from_numpy(found.x).to(centre), parameters)
 
     def log_prob(self, choice: str, nodes: Tensor) -> Tensor:
         logits = [z[nodes] / t for z, t in zip(self.logits, self.log_temperatures.exp(), strict=True)]
