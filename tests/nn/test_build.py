@@ -9,7 +9,7 @@ CHANGES = {
     "weak": "gcn",
     "strong": "gat",
     "middle": ("sage",),
-    "confidence": "monotone",
+    "confidence": "learned",
     "hidden_channels": 32,
     "num_layers": 3,
     "dropout": 0.1,
@@ -20,6 +20,7 @@ CHANGES = {
     "strong_args": {"skip": True},
     "gate_args": {"hidden_channels": 16},
 }
+BESIDE = {"gate_features": {"confidence": "learned"}, "gate_args": {"confidence": "learned"}}
 
 
 def fingerprint(model, data):
@@ -40,7 +41,10 @@ def test_every_field_is_tried_below():
 def test_every_field_changes_the_model(data, field):
     one, other = (
         fingerprint(build_model(config, in_channels=6, out_channels=3), data)
-        for config in (ModelConfig(), ModelConfig(**{field: CHANGES[field]}))
+        for config in (
+            ModelConfig(**BESIDE.get(field, {})),
+            ModelConfig(**BESIDE.get(field, {}) | {field: CHANGES[field]}),
+        )
     )
     assert len(one) != len(other) or any(
         a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, other, strict=True)

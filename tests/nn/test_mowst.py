@@ -243,7 +243,7 @@ def test_edge_weights_reach_the_expert_or_are_refused(data):
 
 
 def test_unknown_mix_and_route_list_the_known(model):
-    with pytest.raises(ValueError, match=r"'probs'.*\['prob', 'logit'\]"):
+    with pytest.raises(ValueError, match=r"'probs'.*\['auto', 'prob', 'logit'\]"):
         Mowst(model.weak, model.strong, model.confidence, mix="probs")
     with pytest.raises(ValueError, match="'gnn'.*mixture"):
         model.route = "gnn"

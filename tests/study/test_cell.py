@@ -92,7 +92,10 @@ def test_a_folder_has_one_split_or_as_many_as_seeds(tmp_path):
         ({"data": "corra"}, "did you mean 'cora'"),
         ({"data": "cora", "method": "most"}, "unknown method 'most'"),
         ({"data": "cora", "lr": -1}, "lr must be above zero"),
-        ({"data": "cora", "method": "strong", "calibrate": True}, "calibrate changes nothing in 'strong'"),
+        (
+            {"data": "cora", "method": "strong", "calibrate": True, "gate_fit": "train"},
+            "calibrate changes nothing in 'strong'",
+        ),
         ({"data": "cora", "preset": "tuned"}, "preset 'tuned' has no row for cora with gcn"),
     ],
 )

@@ -94,11 +94,18 @@ def test_joint_training_is_one_round(task):
 def test_watching_changes_nothing(task, method):
     first, second = build(task), build(task)
     torch.manual_seed(1)
-    plain = fit(first, task, method=method, gate_folds=2, calibrate=True, **SETTINGS)
+    plain = fit(first, task, method=method, gate_fit="folds", gate_folds=2, calibrate=True, **SETTINGS)
     torch.manual_seed(1)
     watch = ConfidenceHistogram(second, task)
     watched = fit(
-        second, copy.deepcopy(task), method=method, callbacks=[watch], gate_folds=2, calibrate=True, **SETTINGS
+        second,
+        copy.deepcopy(task),
+        method=method,
+        callbacks=[watch],
+        gate_fit="folds",
+        gate_folds=2,
+        calibrate=True,
+        **SETTINGS,
     )
     assert all(a.equal(b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     drop = [{k: v for k, v in r.items() if k != "seconds"} for r in plain.history]

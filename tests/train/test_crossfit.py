@@ -5,6 +5,8 @@ from torch.nn.functional import cross_entropy
 from mowst import GCN, MLP, Cascade, GraphTask, LearnedConfidence, Mowst, PowerConfidence, TrainConfig, fit
 from mowst.train.crossfit import cross_fit, temperature
 
+FOLDS = {"gate_fit": "folds", "gate_folds": 3}
+CALIBRATED = {"gate_fit": "train", "calibrate": True}
 SIZES = {"in_channels": 6, "hidden_channels": 32, "num_layers": 2, "out_channels": 3}
 
 
@@ -61,7 +63,7 @@ def test_a_gate_fitted_out_of_fold_learns_in_its_own_turn_only(make_task, method
     def watch(record):
         states.setdefault(record["turn"], []).append(tensors(model.confidence))
 
-    result = fit(model, make_task(num_nodes=120), method=method, gate_folds=3, epochs=6, rounds=2, callbacks=[watch])
+    result = fit(model, make_task(num_nodes=120), method=method, callbacks=[watch], **FOLDS, epochs=6, rounds=2)
     turns = list(dict.fromkeys(record["turn"] for record in result.history))
     folds = [f"{name} without fold {k}" for k in (1, 2, 3) for name in ("weak", "strong")]
     assert turns[:9] == [*folds, "weak alone", "strong alone", "gate"]
@@ -72,21 +74,19 @@ def test_a_gate_fitted_out_of_fold_learns_in_its_own_turn_only(make_task, method
 
 def test_too_many_folds_and_a_gate_without_parameters_are_refused(task):
     with pytest.raises(ValueError, match="gate_folds=9 needs a class with as many training nodes, the largest has"):
-        fit(make_model(), task, gate_folds=9, epochs=2)
+        fit(make_model(), task, gate_fit="folds", gate_folds=9, epochs=2)
     with pytest.raises(ValueError, match="nothing to train: confidence of"):
-        fit(make_model(PowerConfidence()), task, gate_folds=2, epochs=2)
+        fit(make_model(PowerConfidence()), task, gate_fit="folds", gate_folds=2, epochs=2)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"gate_folds": 3, "pretrain": "weak"},
-            r"gate_folds needs trained experts: pretrain must be one of \['both'\]",
-        ),
-        ({"calibrate": True, "pretrain": "strong"}, r"calibrate needs trained experts.*\['weak', 'both'\]"),
-        ({"method": "strong", "calibrate": True}, "calibrate changes nothing in 'strong': a temperature"),
-        ({"method": "weak", "gate_folds": 2}, "gate_folds changes nothing in 'weak'"),
+        ({"gate_fit": "folds", "pretrain": "weak"}, "gate_fit='folds' needs trained experts: pretrain must be 'both'"),
+        ({"pretrain": "strong"} | CALIBRATED, r"calibrate needs trained experts.*\['weak', 'both'\]"),
+        ({"method": "strong"} | CALIBRATED, "calibrate changes nothing in 'strong': a temperature"),
+        ({"calibrate": True}, "gate_fit='validation' fits temperatures by itself"),
+        ({"gate_fit": "test"}, r"gate_fit must be one of \['validation', 'train', 'folds'\], got 'test'"),
         ({"method": "mowst-star", "normalize_weights": True}, "normalize_weights changes nothing in 'mowst-star'"),
         ({"method": "mowst-star", "weight_floor": 0.1}, "only the strong turn of 'mowst' weighs its nodes"),
         ({"weight_floor": 1.5}, r"weight_floor must lie in \[0, 1\], got 1.5"),
@@ -107,12 +107,12 @@ def test_temperature_undoes_a_scale(scale):
     assert temperature(scale * z, y) == pytest.approx(scale, rel=0.05)
 
 
-@pytest.mark.parametrize("folds", [None, 3])
-def test_calibration_lowers_the_loss_and_changes_no_answer_of_the_weak_expert(make_task, folds):
+@pytest.mark.parametrize("fitted", [{"gate_fit": "train"}, {"gate_fit": "folds", "gate_folds": 3}], ids=str)
+def test_calibration_lowers_the_loss_and_changes_no_answer_of_the_weak_expert(make_task, fitted):
     task, results = make_task(num_nodes=200), []
     for calibrate in (False, True):
         model = make_model()
-        results.append((model, fit(model, task, calibrate=calibrate, gate_folds=folds, epochs=40, rounds=1, lr=0.05)))
+        results.append((model, fit(model, task, calibrate=calibrate, epochs=40, rounds=1, lr=0.05, **fitted)))
     (_, plain), (model, calibrated) = results
     assert plain.alone["weak"] == calibrated.alone["weak"]
     assert model.temperatures[0] != 1 and model.temperatures[1] == 1
@@ -128,7 +128,7 @@ def test_a_cascade_takes_turns_of_every_expert_with_its_gate(make_task):
     def watch(record):
         states.setdefault(record["turn"], []).append({name: tensors(getattr(model, name)) for name in model.parts})
 
-    result = fit(model, make_task(num_nodes=150), epochs=5, rounds=1, callbacks=[watch], calibrate=True)
+    result = fit(model, make_task(num_nodes=150), epochs=5, rounds=1, callbacks=[watch], **CALIBRATED)
     moved = {
         turn: {name for name in model.parts if not same(rows[0][name], rows[-1][name])} for turn, rows in states.items()
     }

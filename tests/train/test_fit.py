@@ -19,7 +19,7 @@ from mowst import (
 )
 from mowst.data import load_task
 from mowst.nn.build import ModelConfig, build_model
-from mowst.train import METHODS, RunFolder, TrainConfig
+from mowst.train import METHODS, RunFolder, TrainConfig, stack
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
 SHORT = {"epochs": 12, "patience": 5, "rounds": 2, "lr": 0.03}
@@ -49,9 +49,11 @@ def test_result_is_what_the_selected_model_answers(task, method, pretrain):
         assert getattr(result, split) == pytest.approx(float(right))
     out = model(task.data.x, task.data.edge_index)
     assert result.weak_share == pytest.approx(float(out.confidence.detach()[task.masks["test"]].mean()))
-    best = min([r["val_loss"] for r in result.history if r["best"]], default=float("inf"))
-    assert float(task.nll(out.prob.detach(), "val")) <= best + 1e-6
     assert not model.training
+    trained = fit(model, task, method=method, pretrain=pretrain, gate_fit="train", reset=True, **SHORT)
+    prob = model(task.data.x, task.data.edge_index).prob.detach()
+    best = min([r["val_loss"] for r in trained.history if r["best"]], default=float("inf"))
+    assert float(task.nll(prob, "val")) <= best + 1e-6
 
 
 @pytest.mark.parametrize("method", ["mowst", "mowst-star"])
@@ -59,7 +61,7 @@ def test_result_is_what_the_selected_model_answers(task, method, pretrain):
 @pytest.mark.parametrize("seed", range(3))
 def test_never_worse_on_validation_than_its_own_pretrained_experts(task, method, select, seed):
     model = make_model(seed)
-    result = fit(model, task, method=method, select=select, **SHORT)
+    result = fit(model, task, method=method, select=select, gate_fit="train", **SHORT)
     prob = model(task.data.x, task.data.edge_index).prob.detach()
     for expert in ("weak", "strong"):
         rows = [r for r in result.history if r["turn"] == f"{expert} alone"]
@@ -67,6 +69,26 @@ def test_never_worse_on_validation_than_its_own_pretrained_experts(task, method,
             assert float(task.nll(prob, "val")) <= min(r["val_loss"] for r in rows) + 1e-6
         else:
             assert result.val >= max(r["val"] for r in rows) - 1e-6
+
+
+@pytest.mark.parametrize("method", ["mowst", "mowst-star"])
+@pytest.mark.parametrize("pretrain", ["none", "both"])
+def test_turns_are_kept_where_the_cross_validated_loss_falls(task, method, pretrain):
+    settings, gates = {"method": method, "pretrain": pretrain, **SHORT}, {}
+    start = fit(make_model(), task, **settings | {"rounds": 0})
+    assert start.start == {split: getattr(start, split) for split in ("train", "val", "test")}
+    model = make_model()
+
+    def watch(record):
+        gates.setdefault((record["round"], record["turn"]), []).append(tensors(model.confidence))
+
+    result = fit(model, task, callbacks=[watch], **settings)
+    assert result.start == start.start
+    who = model.mix if result.route == "mixture" else result.route
+    assert result.choices[who] == min(result.choices.values()) <= min(start.choices.values())
+    assert any(round for round, _ in gates) and all(same(rows[0], row) for rows in gates.values() for row in rows)
+    again = stack(model, task)
+    assert all(again[name] == pytest.approx(result.choices[name]) for name in ("weak", "strong"))
 
 
 def test_weak_and_strong_methods_are_the_pretraining_of_mowst(task):
@@ -109,9 +131,11 @@ CHANGES = {
     "in_turns": True,
     "normalize_weights": True,
     "weight_floor": 1.0,
-    "calibrate": True,
+    "gate_fit": "train",
     "gate_folds": 3,
+    "calibrate": True,
 }
+BESIDE = {"gate_folds": {"gate_fit": "folds"}, "calibrate": {"gate_fit": "train"}}
 
 
 def test_every_setting_is_tried_below():
@@ -121,7 +145,7 @@ def test_every_setting_is_tried_below():
 @pytest.mark.parametrize("field", CHANGES)
 def test_every_setting_changes_something(make_task, field):
     method, task = "mowst-star" if field == "in_turns" else "mowst", make_task(num_nodes=200)
-    settings = {"epochs": 12, "patience": 3, "rounds": 15, "round_patience": 1, "lr": 0.1}
+    settings = {"epochs": 12, "patience": 3, "rounds": 15, "round_patience": 1, "lr": 0.1} | BESIDE.get(field, {})
     before = fit(make_model(), task, method=method, **settings)
     after = fit(make_model(), task, method=method, **settings | {field: CHANGES[field]})
     assert strip(before)["history"] != strip(after)["history"]
@@ -222,7 +246,8 @@ def test_on_two_populations_the_gate_splits_the_graph_the_right_way(method):
         ({"learning_rate": 0.1}, r"\['learning_rate'\].*'lr'"),
         ({"lr": 0.0}, "lr must be above zero, got 0.0"),
         ({"pretrain": "all"}, "pretrain must be one of"),
-        ({"epochs": 0}, "epochs must be a whole number above zero, got 0"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"gate_folds": 1}, "gate_folds must be a whole number of at least 2, got 1"),
         ({"weight_decay": -1.0}, "weight_decay must not be negative"),
         ({"in_turns": True}, "in_turns changes nothing in 'mowst'"),
     ],

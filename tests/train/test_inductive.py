@@ -8,6 +8,7 @@ from mowst.train import METHODS
 from mowst.train.scores import score_model
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
+GATE_FITS = [{"gate_fit": "folds", "gate_folds": 2}, {"gate_fit": "train", "calibrate": True}]
 SHORT = {"epochs": 8, "patience": None, "rounds": 2, "lr": 0.03}
 
 
@@ -44,9 +45,7 @@ def with_other_test_nodes(task: GraphTask) -> GraphTask:
     return replace(task, data=data)
 
 
-@pytest.mark.parametrize(
-    "settings", [*({"method": m} for m in METHODS), {"gate_folds": 2}, {"calibrate": True}], ids=str
-)
+@pytest.mark.parametrize("settings", [*({"method": m} for m in METHODS), *GATE_FITS], ids=str)
 def test_other_test_nodes_change_not_one_bit_of_what_is_learned_and_selected(inductive, settings):
     models, results = [], []
     for task in (inductive, with_other_test_nodes(inductive)):
@@ -107,7 +106,7 @@ def test_experts_with_weights_for_each_node_are_refused(inductive):
     fit(model, replace(inductive, inductive=False), **SHORT)
 
 
-@pytest.mark.parametrize("settings", [*({"method": m} for m in METHODS), {"gate_folds": 2}], ids=str)
+@pytest.mark.parametrize("settings", [*({"method": m} for m in METHODS), *GATE_FITS], ids=str)
 def test_equal_class_weights_change_nothing_and_others_do(make_task, settings):
     task, states = make_task(num_nodes=90), {}
     for key, weight in {"none": None, "equal": [2.0] * 3, "balanced": "balanced", "first": [50.0, 1.0, 1.0]}.items():

@@ -16,8 +16,10 @@ from mowst.train import RunFolder
 SETTINGS = {"epochs": 3, "rounds": 2, "patience": 2, "round_patience": None, "lr": 0.05}
 RUNS = {
     "mowst": ("mowst", {}),
+    "mowst, gate in the turns": ("mowst", {"gate_fit": "train"}),
+    "mowst-star, gate in the turn": ("mowst-star", {"gate_fit": "train"}),
     "mowst, every third epoch evaluated": ("mowst", {"eval_every": 3}),
-    "mowst, gate out of fold, calibrated": ("mowst", {"gate_folds": 2, "calibrate": True}),
+    "mowst, gate out of fold, calibrated": ("mowst", {"gate_fit": "folds", "gate_folds": 2, "calibrate": True}),
     "mowst-star": ("mowst-star", {"optimizer": "adamw"}),
     "mowst-star in turns": ("mowst-star", {"in_turns": True}),
     "one expert": ("strong", {}),

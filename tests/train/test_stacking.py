@@ -109,11 +109,16 @@ def test_a_second_call_on_the_same_start_and_a_saved_model_agree(tmp_path):
         assert torch.equal(answer(models[0], task), answer(other, task))
 
 
+def test_few_nodes_are_a_fold_each_and_a_given_mix_is_kept():
+    task, model = make_task(1.0, 1.0, num_nodes=12), make_model(mix="prob")
+    assert stack(model, task, folds=10) == stack(model, task, folds=4)
+    assert set(stack(model, task)) == {"strong", "weak", "prob"} and model.mix == "prob"
+
+
 def test_what_cannot_be_fitted_is_said():
-    task, model = make_task(1.0, 1.0, num_nodes=12), make_model()
-    with pytest.raises(ValueError, match="folds must be from 2 to the number of validation nodes, 4, got 10"):
-        stack(model, task)
-    task = make_task(1.0, 1.0)
+    task, model = make_task(1.0, 1.0), make_model()
+    with pytest.raises(ValueError, match="two validation nodes or more in two folds or more, got 200 in 1"):
+        stack(model, task, folds=1)
     model.strong.register_forward_hook(lambda *call: call[-1] / 0)
     with pytest.raises(FloatingPointError, match="the logits of the strong expert on the validation nodes"):
         stack(model, task)
