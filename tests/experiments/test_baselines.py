@@ -267,7 +267,7 @@ def test_runs_are_written_once(tmp_path, name):
     for line in lines:
         assert (line["data"], line["method"], line["seed"], line["split"]) == ("digits", name, 0, 0)
         assert all(0 <= line[split] <= 1 for split in ("train", "val", "test"))
-        assert line["settings"]["epochs"] == 2 and line["settings"]["mix"] == "logit" and line["environment"]
+        assert line["settings"]["epochs"] == 2 and line["settings"]["hidden_channels"] == 4 and line["environment"]
 
 
 def test_unknown_names_are_refused(tmp_path):
