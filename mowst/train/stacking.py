@@ -110,8 +110,10 @@ class _Fit:
             return float(value.detach()), slope.cpu().numpy().astype(np.float64)
 
         start = centre.cpu().numpy().astype(np.float64)
-        # Within five standard deviations of the prior: no step of the search overflows.
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=Bounds(start - 5, start + 5))
+        # Within five standard deviations of the prior: no step of the search overflows. The tolerance is a hundredth of
+        # the smallest difference of losses that any choice hangs on.
+        bounds, options = Bounds(start - 5, start + 5), {"ftol": 1e-6}
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         vector_to_parameters(torch.from_numpy(found.x).to(centre), parameters)
 
     def log_prob(self, choice: str, nodes: Tensor) -> Tensor:
