@@ -27,15 +27,15 @@ import pandas as pd
 import torch
 from jsonargparse import auto_cli
 from methods import ONE_SPLIT, append_missing, markdown, read, spread
+from pairs import answer, passed_on, train_alone, train_on
 from torch import Tensor
 
-from mowst import GraphTask, MonotoneConfidence, Mowst, TrainConfig, fit, load_task, seed_everything
-from mowst.nn.build import ModelConfig, build_model
+from mowst import MonotoneConfidence, Mowst, TrainConfig, fit, load_task, seed_everything
+from mowst.nn.build import ModelConfig
 from mowst.nn.contract import call_expert
 from mowst.presets import preset
 from mowst.train import stack
 from mowst.train.config import MIXTURES
-from mowst.train.turn import Objective, Turn, score_of, validate
 
 RESULTS = Path(__file__).parent / "results" / "controls.jsonl"
 DATA = ("digits", "cora", "citeseer", "chameleon-filtered", "actor", "wisconsin", "amherst41", "cornell5")
@@ -96,20 +96,11 @@ def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, A
     task, settings = load_task(data, root=root, split=split), preset(data)
     config = ModelConfig(strong=strong, **{f.name: settings[f.name] for f in fields(ModelConfig) if f.name in settings})
     training = {f.name: settings[f.name] for f in fields(TrainConfig) if f.name in settings}
-    sizes = {"in_channels": task.num_features, "out_channels": task.num_classes, "num_nodes": task.num_nodes}
-    trained = {}
-    for name, expert, expert_seed in (
-        ("weak", "weak", seed),
-        ("strong", "strong", seed),
-        ("second", "strong", -seed - 1),
-    ):
-        seed_everything(expert_seed % 2**32)
-        model = build_model(config, **sizes)
-        fit(model, task, method=expert, **training)
-        trained[name] = getattr(model, expert)
+    trained = {name: train_alone(config, task, name, seed, training) for name in ("weak", "strong")}
+    trained["second"] = train_alone(config, task, "strong", (-seed - 1) % 2**32, training)
     pair = trained["weak"], trained["strong"]
     mixtures = {name: Mowst(trained["weak"], expert, MonotoneConfidence()) for name, expert in trained.items()}
-    probs = {name: _answer(mixture, task, "strong") for name, mixture in mixtures.items()}
+    probs = {name: answer(mixture, task, "strong")[task.index("test")] for name, mixture in mixtures.items()}
     scores = {name: float(task.score(prob, "test")) for name, prob in probs.items()}
     scores["average"] = float(task.score((probs["strong"] + probs["weak"]) / 2, "test"))
     details: dict[str, Any] = {}
@@ -118,17 +109,17 @@ def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, A
         mixture = Mowst(weak, strong, gate)
         losses = stack(mixture, task)
         details[name] = {"losses": losses, "chosen": min(losses, key=losses.__getitem__)}
-        scores[name] = float(task.score(_answer(mixture, task), "test"))
+        scores[name] = float(task.score(answer(mixture, task), "test"))
 
     stacked("constant", *pair, ConstantConfidence())
     ensemble = Ensemble(trained["strong"], trained["second"])
     stacked("ensemble+", trained["weak"], ensemble, MonotoneConfidence())
     scores["ensemble"] = float(
-        task.score(_answer(Mowst(trained["weak"], ensemble, MonotoneConfidence()), task, "strong"), "test")
+        task.score(answer(Mowst(trained["weak"], ensemble, MonotoneConfidence()), task, "strong"), "test")
     )
-    longer = _train_on(pair[1], pair[0], task, training)
-    scores["longer"] = float(task.score(_answer(longer, task, "strong"), "test"))
-    stacked("longer+", longer.weak, longer.strong, MonotoneConfidence())
+    longer = train_on(pair[1], task, training)
+    scores["longer"] = float(task.score(answer(Mowst(pair[0], longer, MonotoneConfidence()), task, "strong"), "test"))
+    stacked("longer+", pair[0], longer, MonotoneConfidence())
     for method in MIXTURES:
         seed_everything(seed)
         mixture = Mowst(*deepcopy(pair), MonotoneConfidence())
@@ -140,7 +131,7 @@ def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, A
             "weak_share": result.weak_share,
             "evaluations": len(result.history),
             "scores": result.scores,
-            "passed_on": _passed_on(pair[1], mixture, task),
+            "passed_on": passed_on(pair[1], mixture, task),
         }
     if task.metric == "accuracy":
         y = task.labels("test")
@@ -148,45 +139,8 @@ def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, A
         scores["oracle"] = 1 - float((wrong[0] & wrong[1]).float().mean())
         scores["independent"] = 1 - float(wrong[0].float().mean() * wrong[1].float().mean())
     cell = {"data": data, "strong": strong, "method": "controls", "seed": seed, "split": split, "metric": task.metric}
+    cell["sizes"] = {name: int(task.index(name).numel()) for name in ("train", "val", "test")}
     return cell | {"settings": settings, "scores": scores, **details}
-
-
-def _train_on(strong: torch.nn.Module, weak: torch.nn.Module, task: GraphTask, training: dict[str, Any]) -> Mowst:
-    config = TrainConfig(**training)
-    model = Mowst(deepcopy(weak), deepcopy(strong), MonotoneConfidence())
-    model.route = "strong"
-    turn = Turn("strong", model, ("strong",), lambda *_: torch.zeros(()), config)
-    start = score_of(validate(Objective(model, task, (), turn.loss).answer(), task), config)
-    best, best_round = start, 0
-    for round in range(1, config.rounds + 1):
-        before, records = best, turn.run(task, bar=best, round=round)
-        while True:
-            try:
-                next(records)
-            except StopIteration as stop:
-                best = stop.value
-                break
-        best_round = round if best > before else best_round
-        if config.round_patience is not None and round - best_round >= config.round_patience:
-            break
-    return model
-
-
-@torch.no_grad()
-def _answer(model: Mowst, task: GraphTask, route: str | None = None) -> Tensor:
-    model.eval()
-    model.route = route or model.route
-    return model(task.data.x, task.data.edge_index, task.data.edge_weight).prob[task.index("test")]
-
-
-@torch.no_grad()
-def _passed_on(before: torch.nn.Module, model: Mowst, task: GraphTask) -> dict[str, float]:
-    # The strong expert on the test nodes, weighed by how much of each is passed on to it, before and after the turns.
-    data, test, y = task.data, task.index("test"), task.labels("test")
-    weight = 1 - model.gate(0, model.logits(0, data.x), data.x)[test]
-    experts = {"before": before.eval(), "after": model.eval().strong}
-    logits = {k: call_expert(e, data.x, data.edge_index, data.edge_weight)[test] for k, e in experts.items()}
-    return {k: float((weight * (z.argmax(dim=-1) == y)).sum() / weight.sum()) for k, z in logits.items()}
 
 
 def table(out: Path = RESULTS) -> None:

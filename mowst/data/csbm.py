@@ -8,12 +8,19 @@ from torch_geometric.utils import to_undirected
 from mowst.data.info import DatasetInfo
 from mowst.data.splits import stratified_split
 
-SEPARATION = 3.0  # of a class centre from the origin, in standard deviations of the features around it
+SEPARATION = 3.0
 SPREAD = 0.5  # of the features without a class, around the neutral centre
 ANCHORS = 0.1  # the share of population 0 that population 1 is joined to
 
 
-def csbm(num_nodes: int = 4000, seed: int = 0, num_classes: int = 4, num_features: int = 16, degree: int = 5) -> Data:
+def csbm(
+    num_nodes: int = 4000,
+    seed: int = 0,
+    num_classes: int = 4,
+    num_features: int = 16,
+    degree: int = 5,
+    separation: float = SEPARATION,
+) -> Data:
     r"""Draws a contextual stochastic block model of two equally large populations with balanced classes.
 
     .. math::
@@ -33,6 +40,8 @@ def csbm(num_nodes: int = 4000, seed: int = 0, num_classes: int = 4, num_feature
         num_classes (int, optional): The number of classes. (default: :obj:`4`)
         num_features (int, optional): The number of features. (default: :obj:`16`)
         degree (int, optional): The edges that each node draws. (default: :obj:`5`)
+        separation (float, optional): The distance of a class centre :math:`\mu_c` from the origin, before the centres are
+            shifted to sum to zero, in standard deviations of the features around it. (default: :obj:`3.0`)
 
     Returns:
         The graph with :obj:`population`, 0 or 1 for each node.
@@ -49,15 +58,17 @@ def csbm(num_nodes: int = 4000, seed: int = 0, num_classes: int = 4, num_feature
     y = torch.arange(num_nodes) // 2 % num_classes
     edges = [_random_edges(population, degree, generator), _anchor_edges(y, population, degree, generator)]
     return Data(
-        x=_features(y, population, num_classes, num_features, generator),
+        x=_features(y, population, num_classes, num_features, separation, generator),
         edge_index=to_undirected(torch.cat(edges, dim=1), num_nodes=num_nodes),
         y=y,
         population=population,
     )
 
 
-def _features(y: Tensor, population: Tensor, num_classes: int, num_features: int, generator: torch.Generator) -> Tensor:
-    centres = SEPARATION * torch.eye(num_classes, num_features)
+def _features(
+    y: Tensor, population: Tensor, num_classes: int, num_features: int, separation: float, generator: torch.Generator
+) -> Tensor:
+    centres = separation * torch.eye(num_classes, num_features)
     centres = centres - centres.mean(dim=0)
     noise = torch.randn(y.numel(), num_features, generator=generator)
     return torch.where(population.unsqueeze(1) == 0, centres[y] + noise, SPREAD * noise)

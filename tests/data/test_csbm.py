@@ -45,6 +45,15 @@ def test_population_0_draws_neighbours_of_any_class_and_population_1_of_its_own(
     assert same[across].all() and (data.population[target][across] == 0).all()
 
 
+def test_features_tell_the_class_as_far_as_its_centre_is_from_the_origin():
+    right = []
+    for separation in (0.0, 1.0, 2.0, 4.0):
+        data = csbm(4000, separation=separation)
+        members = data.population == 0
+        right.append(float((nearest_centre(data.x[members], data.y[members]) == data.y[members]).float().mean()))
+    assert right == sorted(right) and right[0] < 0.35 and right[-1] > 0.98
+
+
 def test_impossible_sizes_are_refused():
     with pytest.raises(ValueError, match="num_features must be at least num_classes = 4, got 3"):
         csbm(num_features=3)
