@@ -40,8 +40,8 @@ def csbm(
         num_classes (int, optional): The number of classes. (default: :obj:`4`)
         num_features (int, optional): The number of features. (default: :obj:`16`)
         degree (int, optional): The edges that each node draws. (default: :obj:`5`)
-        separation (float, optional): The distance of a class centre :math:`\mu_c` from the origin, before the centres are
-            shifted to sum to zero, in standard deviations of the features around it. (default: :obj:`3.0`)
+        separation (float, optional): The distance of a class centre :math:`\mu_c` from the origin, before the centres
+            are shifted to sum to zero, in standard deviations of the features around it. (default: :obj:`3.0`)
 
     Returns:
         The graph with :obj:`population`, 0 or 1 for each node.
