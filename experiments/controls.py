@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import ONE_SPLIT, append_missing, markdown, read, spread
+from methods import append_missing, markdown, read, spread
 from pairs import answer, passed_on, train_alone, train_on
 from torch import Tensor
 
@@ -34,6 +34,7 @@ from mowst import MonotoneConfidence, Mowst, TrainConfig, fit, load_task, seed_e
 from mowst.nn.build import ModelConfig
 from mowst.nn.contract import call_expert
 from mowst.presets import preset
+from mowst.study.cell import split_of
 from mowst.train import stack
 from mowst.train.config import MIXTURES
 
@@ -92,7 +93,7 @@ def run(
 
 
 def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, Any]:
-    split = 0 if data in ONE_SPLIT | {"citeseer"} else seed
+    split = split_of(data, seed)
     task, settings = load_task(data, root=root, split=split), preset(data)
     config = ModelConfig(strong=strong, **{f.name: settings[f.name] for f in fields(ModelConfig) if f.name in settings})
     training = {f.name: settings[f.name] for f in fields(TrainConfig) if f.name in settings}
