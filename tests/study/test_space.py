@@ -66,8 +66,10 @@ def test_what_is_held_is_not_asked_for_whatever_its_value():
 def test_a_preset_is_a_point_of_the_default_space(data, name, strong):
     row = preset(data, name, strong)
     point = point_of(row, default_space, "mowst", strong)
-    assert point["gate_args.hidden_channels"] == point["hidden_channels"]
     assert {key: point[key] for key in row.keys() & point.keys()} == {key: row[key] for key in row.keys() & point}
+    assert (point["gate_fit"], point["confidence"]) == ("validation", "monotone"), "the defaults hold"
+    learned = point_of(row | {"confidence": "learned"}, default_space, "mowst", strong)
+    assert learned["gate_args.hidden_channels"] == learned["hidden_channels"]
 
 
 @pytest.mark.parametrize("outside", [{"lr": 0.5}, {"hidden_channels": 48}, {"weight_decay": 0.123}])
