@@ -64,40 +64,55 @@ def neighbourhoods(task: GraphTask) -> tuple[Tensor, Tensor]:
 
 class ConfidenceHistogram:
     r"""A callback that counts how many nodes of the graph have which confidence in the first expert, after
-    pretraining and after each round (joint training is one).
+    pretraining and after each round (joint training by itself is one).
 
     Args:
         model (Cascade): The model, before training.
         task (GraphTask): The task.
+        refits (bool, optional): If set to :obj:`True`, the gates are fitted after each turn, which is then kept or
+            undone: :obj:`gate_fit="validation"`. Otherwise they learn in turns. (default: :obj:`True`)
     """
 
-    def __init__(self, model: Cascade, task: GraphTask) -> None:
+    def __init__(self, model: Cascade, task: GraphTask, refits: bool = True) -> None:
         self.model = model
         self.task = task
-        self._stage: Any = (0, False)
+        self.refits = refits
+        self._turn = (0, "")
         self._rows: list[Tensor] = []
-        self._parts = [getattr(model, name) for name in (model.expert_names[0], model.gate_names[0])]
-        self._kept = Snapshot(*self._parts)
+        expert, gate = getattr(model, model.expert_names[0]), getattr(model, model.gate_names[0])
+        # Between turns, gates that are refitted are as the model has them.
+        self._parts = [expert] if refits else [expert, gate]
+        self._before = self._best = Snapshot(*self._parts)
+        self._temperatures = model.temperatures
 
     def __call__(self, record: dict[str, Any]) -> None:
-        stage = (record["round"], record["turn"] == "joint")
-        if stage != self._stage:
-            self._stage = stage
-            self._rows.append(self._count())
+        turn = (record["round"], record["turn"])
+        if turn != self._turn:
+            self._settle()
+            if _stage(*turn) != _stage(*self._turn):
+                self._rows.append(self._count())
+            self._turn = turn
         # A turn ends in the state of its last best epoch, and else where it started.
         if record["best"]:
-            self._kept = Snapshot(*self._parts)
+            self._best = Snapshot(*self._parts)
 
     def rows(self) -> Tensor:
         r"""The counts in 20 equal parts of :math:`[0, 1]`, :math:`(\mathrm{rounds} + 1, 20)`; call it once training is
         over.
         """
+        self._settle()
         return torch.stack([*self._rows, self._count()])
+
+    def _settle(self) -> None:
+        # A turn of a round that is kept ends with temperatures of its own; one that is undone, with those before it.
+        if self.refits and self._turn[0] and self.model.temperatures == self._temperatures:
+            self._best = self._before
+        self._before, self._temperatures = self._best, self.model.temperatures
 
     @torch.no_grad()
     def _count(self) -> Tensor:
         now, data = Snapshot(*self._parts), _placed(self.task, self.model)
-        self._kept.restore()
+        self._best.restore()
         try:
             with evaluating(self.model):
                 logits = self.model.logits(0, data.x, data.edge_index, data.edge_weight)
@@ -105,6 +120,10 @@ class ConfidenceHistogram:
         finally:
             now.restore()
         return torch.histc(confidence.float().cpu(), bins=BINS, min=0, max=1).long()
+
+
+def _stage(round: int, turn: str) -> tuple[int, bool]:
+    return round, turn == "joint"
 
 
 def _placed(task: GraphTask, model: Cascade) -> Data:

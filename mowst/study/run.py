@@ -25,7 +25,10 @@ from mowst.train import environment, fit
 from mowst.train.callbacks import Callback
 from mowst.train.config import MIXTURES
 
-SCORES = ("route", "train", "val", "test", "expected", "weak_share", "shares", "alone", "scores", "seconds")
+SCORES = (
+    *("route", "train", "val", "test", "expected", "weak_share", "shares", "alone", "start", "choices", "scores"),
+    "seconds",
+)
 
 
 def run_cell(
@@ -53,7 +56,8 @@ def run_cell(
     sizes = {"in_channels": task.num_features, "out_channels": task.num_classes, "num_nodes": task.num_nodes}
     model = build_model(cell.model_config, **sizes)
     mixes = cell.method in MIXTURES
-    watched = {"histogram": ConfidenceHistogram(model, task)} if mixes and folder else {}
+    refits = cell.train_config.gate_fit == "validation"
+    watched = {"histogram": ConfidenceHistogram(model, task, refits)} if mixes and folder else {}
     result = fit(
         model,
         task,

@@ -60,11 +60,12 @@ def default_space(trial: BaseTrial, method: str, strong: str) -> None:
     if not method.startswith("mowst"):
         return
     trial.suggest_categorical("pretrain", ["none", "weak", "strong", "both"])
+    # Fitted to few nodes after each turn, the gate stays the default one, of two parameters.
     if trial.suggest_categorical("gate_fit", ["validation", "train"]) == "train":
         trial.suggest_categorical("mix", ["prob", "logit"])
-    if trial.suggest_categorical("confidence", ["learned", "monotone"]) == "learned":
-        trial.suggest_categorical("gate_features", [False, True])
-        trial.suggest_categorical("gate_args.hidden_channels", GATE_WIDTHS)
+        if trial.suggest_categorical("confidence", ["learned", "monotone"]) == "learned":
+            trial.suggest_categorical("gate_features", [False, True])
+            trial.suggest_categorical("gate_args.hidden_channels", GATE_WIDTHS)
     if method == "mowst":
         trial.suggest_categorical("normalize_weights", [False, True])
         trial.suggest_categorical("weight_floor", [0.0, 0.1, 0.3])

@@ -49,9 +49,10 @@ def sweep(
     device: str | None = None,
 ) -> optuna.Study:
     r"""Searches settings that do well on the validation nodes, by a tree-structured Parzen estimator. The value of a
-    trial is the mean, over its runs, of the score that selects among states in training (:obj:`select`): the negated
-    loss on the validation nodes, or the metric there. The task of a trial has no test split, and no labels but those
-    of its train and val nodes.
+    trial is the mean, over its runs, of the score that selects among states in training: the negated loss on the
+    validation nodes or the metric there (:obj:`select`), and of a mixture whose gates are fitted to these nodes the
+    negated cross-validated loss. The task of a trial has no test split, and no labels but those of its train and val
+    nodes.
 
     A sweep that was interrupted, also by SIGKILL, continues when it is called again with the same storage and name;
     and several sweeps may share a study, on several machines. Together they end with exactly :obj:`trials` trials that

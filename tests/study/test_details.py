@@ -7,8 +7,9 @@ from mowst import Cascade, fit
 from mowst.nn.build import ModelConfig, build_model
 from mowst.nn.evaluating import evaluating
 from mowst.study.details import ConfidenceHistogram, neighbourhoods, node_details
+from mowst.train.alternation import Training
 
-SETTINGS = {"epochs": 8, "patience": 3, "rounds": 3, "round_patience": None, "lr": 0.05}
+SETTINGS = {"epochs": 8, "patience": 3, "rounds": 3, "round_patience": None, "lr": 0.05, "gate_folds": 2}
 
 
 def build(task, **changes):
@@ -62,48 +63,54 @@ def test_neighbourhoods_by_hand(task):
     assert homophily[1:8].isnan().all()
 
 
-@pytest.mark.parametrize("pretrain", ["none", "strong", "both"])
-def test_the_last_row_is_the_state_that_the_last_round_left(task, pretrain):
-    model = build(task)
-    watch, states = ConfidenceHistogram(model, task), []
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("mowst", {}),
+        ("mowst", {"pretrain": "none", "gate_fit": "train"}),
+        ("mowst", {"pretrain": "strong"}),
+        ("mowst-star", {}),
+        ("mowst-star", {"in_turns": True, "gate_fit": "train"}),
+        ("mowst-star", {"gate_fit": "train"}),
+    ],
+)
+def test_a_row_is_the_state_that_pretraining_or_a_round_left(task, method, changes, monkeypatch):
+    model, states, kept = build(task), {}, []
+    turns_of_a_round, run_turn = Training._turns_of_a_round, Training._kept
 
-    def remember(record):
-        # When the strong expert starts to learn, the weak expert and the gate are what pretraining or the round leaves.
-        if record["turn"].startswith("strong") and record["epoch"] == 1:
-            states.append(count(model, task))
+    def before_the_rounds(training):
+        states[0] = count(model, task)
+        return turns_of_a_round(training)
 
-    if pretrain == "none":
-        states.append(count(model, task))
-    result = fit(model, task, callbacks=[remember, watch], pretrain=pretrain, **SETTINGS)
+    def turn(training, turn, round=0):
+        kept.append((yield from run_turn(training, turn, round)))
+        states[max(round, 1)] = count(model, task)
+        return kept[-1]
+
+    monkeypatch.setattr(Training, "_turns_of_a_round", before_the_rounds)
+    monkeypatch.setattr(Training, "_kept", turn)
+    watch = ConfidenceHistogram(model, task, refits="gate_fit" not in changes)
+    fit(model, task, method=method, callbacks=[watch], **SETTINGS | changes)
     rows = watch.rows()
-    assert rows.shape == (max(record["round"] for record in result.history) + 1, 20)
     assert rows.sum(dim=1).eq(task.num_nodes).all()
-    assert rows.equal(torch.stack(states)) and len(rows.unique(dim=0)) > 1
-
-
-def test_joint_training_is_one_round(task):
-    model = build(task)
-    watch = ConfidenceHistogram(model, task)
-    result = fit(model, task, method="mowst-star", callbacks=[watch], **SETTINGS)
-    assert watch.rows().shape == (2, 20)
-    if result.route == "mixture":
-        assert watch.rows()[-1].equal(count(model, task))
+    assert rows.equal(torch.stack(list(states.values())))
+    assert len(rows) == (2 if method == "mowst-star" and changes == {"gate_fit": "train"} else 4)
+    assert "gate_fit" in changes or set(kept) == {False, True}, "both ends of a turn are tried"
 
 
 @pytest.mark.parametrize("method", ["mowst", "mowst-star"])
 def test_watching_changes_nothing(task, method):
     first, second = build(task), build(task)
     torch.manual_seed(1)
-    plain = fit(first, task, method=method, gate_fit="folds", gate_folds=2, calibrate=True, **SETTINGS)
+    plain = fit(first, task, method=method, gate_fit="folds", calibrate=True, **SETTINGS)
     torch.manual_seed(1)
-    watch = ConfidenceHistogram(second, task)
+    watch = ConfidenceHistogram(second, task, refits=False)
     watched = fit(
         second,
         copy.deepcopy(task),
         method=method,
         callbacks=[watch],
         gate_fit="folds",
-        gate_folds=2,
         calibrate=True,
         **SETTINGS,
     )

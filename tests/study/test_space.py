@@ -38,7 +38,8 @@ def test_settings_of_one_method_or_gate_are_asked_of_no_other():
     for method, own, other in (("mowst", "weight_floor", "in_turns"), ("mowst-star", "in_turns", "weight_floor")):
         for params in draws(default_space, method, "gcn"):
             assert own in params and other not in params
-            assert ("gate_args.hidden_channels" in params) == (params["confidence"] == "learned")
+            assert ("confidence" in params) == ("mix" in params) == (params["gate_fit"] == "train")
+            assert ("gate_args.hidden_channels" in params) == (params.get("confidence") == "learned")
 
 
 def test_the_paper_searched_three_learning_rates_and_five_dropouts():
@@ -66,8 +67,11 @@ def test_what_is_held_is_not_asked_for_whatever_its_value():
 def test_a_preset_is_a_point_of_the_default_space(data, name, strong):
     row = preset(data, name, strong)
     point = point_of(row, default_space, "mowst", strong)
-    assert point["gate_args.hidden_channels"] == point["hidden_channels"]
     assert {key: point[key] for key in row.keys() & point.keys()} == {key: row[key] for key in row.keys() & point}
+    assert point["gate_fit"] == "validation" and "confidence" not in point, "the defaults hold"
+    paper = {"gate_fit": "train", "mix": "prob", "confidence": "learned"}
+    learned = point_of(row | paper, default_space, "mowst", strong)
+    assert learned["gate_args.hidden_channels"] == learned["hidden_channels"]
 
 
 @pytest.mark.parametrize("outside", [{"lr": 0.5}, {"hidden_channels": 48}, {"weight_decay": 0.123}])
