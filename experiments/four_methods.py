@@ -5,7 +5,7 @@ r"""The MLP, the GNN and both mixtures, each with settings of its own that a sea
     mowst study experiments/results/four_methods/settings.yaml experiments/results/four_methods --root DATA
     mowst report experiments/results/four_methods              # the tables again, from the lines
 
-Every method has 12 trials on each data set with each GNN, of 60 seconds on one thread at most, on split 0 with seed 0,
+Every method has 8 trials on each data set with each GNN, of 120 seconds on one thread at most, on split 0 with seed 0,
 judged by the loss on its validation nodes, cross-validated where gates are fitted to them. The first trial is what
 `mowst train` would do. The search goes on when it is started again; several share the work by their data sets,
 `--data "[digits, cora]"` beside `--data "[amherst41, minesweeper]"`, or by `--workers 2`.
@@ -29,12 +29,12 @@ OUT = Path(__file__).parent / "results" / "four_methods"
 DATA = ("digits", "cora", "amherst41", "minesweeper")
 GNNS = ("gcn", "sage")
 METHODS = ("weak", "strong", "mowst", "mowst-star")
-TRIALS, TRIAL_SECONDS = 12, 60.0
+TRIALS, TRIAL_SECONDS = 8, 120.0
 TRIAL_COLUMNS = ("number", "value", "datetime_start", "duration", "params", "state")
 
 
 def small_space(trial: BaseTrial, method: str, strong: str) -> None:
-    r"""Narrower than the default one, for 12 trials."""
+    r"""Narrower than the default one, for 8 trials."""
     trial.suggest_float("lr", 3e-3, 3e-2, log=True)
     trial.suggest_categorical("weight_decay", [0.0, 5e-5, 5e-4, 1e-3, 5e-3])
     trial.suggest_float("dropout", 0.1, 0.7, step=0.1)
