@@ -231,6 +231,7 @@ class Expert(BasicGNN):
             lambda i, rows, step: self._layer(i, rows, edge_index, step=step, **weight),
             self.lin if hasattr(self, "lin") else torch.nn.Identity(),
             first_hop=self.lin_in is None and features is None and not x.requires_grad,
+            multiplies=True,
         )
 
     def _layer(self, i: int, x: Tensor, edge_index: Tensor, *, step: Step | None = None, **weight: Any) -> Tensor:
