@@ -95,6 +95,14 @@ class Adjacency:
         return self._first_hops.get((x,), lambda: propagate(operator, x), (kind, *sorted(options.items())))
 
     @cached_property
+    def edges_by_target(self) -> sp.csr_matrix:
+        r"""The positions of the edges in their list, :math:`(N, N)`: row :math:`i` has those into node :math:`i`."""
+        source, target = self.edge_index.cpu().numpy()
+        order = np.argsort(target, kind="stable")
+        first = np.concatenate([[0], np.cumsum(np.bincount(target, minlength=self.num_nodes))])
+        return sp.csr_matrix((order, source[order], first), shape=(self.num_nodes, self.num_nodes))
+
+    @cached_property
     def two_hop_is_small(self) -> bool:
         r"""Whether the two-hop graph cannot be dense: its entries are at most the walks of two steps,
         :math:`\sum_v d^{\mathrm{in}}_v d^{\mathrm{out}}_v`, and these are few.
@@ -119,12 +127,30 @@ def adjacency(
     edge_index: Tensor | SparseTensor, edge_weight: Tensor | None = None, num_nodes: int | None = None
 ) -> Adjacency:
     """The :class:`Adjacency` of these edges, rebuilt only for other tensors or after a change in place."""
+    return _remembered(lambda: Adjacency(edge_index, edge_weight, num_nodes), edge_index, edge_weight, num_nodes)
+
+
+def edges_of(graph: Adjacency) -> tuple[Tensor, Tensor | None]:
+    """Edges and weights for which :func:`adjacency` gives this very graph, told its number of nodes."""
+    # Views: the memo recognises them weakly, and the graph holds its own.
+    edge_index, weight = graph.edge_index.detach(), graph.edge_weight
+    weight = None if weight is None else weight.detach()
+    _remembered(lambda: graph, edge_index, weight, graph.num_nodes)
+    return edge_index, weight
+
+
+def _remembered(
+    build: Callable[[], Adjacency],
+    edge_index: Tensor | SparseTensor,
+    edge_weight: Tensor | None,
+    num_nodes: int | None,
+) -> Adjacency:
     keys: tuple[Tensor | None, ...]
     if isinstance(edge_index, SparseTensor):
         keys = (edge_index.storage.rowptr(), edge_index.storage.col(), edge_index.storage.value())
     else:
         keys = (edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index,)
-    return _known.get((*keys, edge_weight), lambda: Adjacency(edge_index, edge_weight, num_nodes), num_nodes)
+    return _known.get((*keys, edge_weight), build, num_nodes)
 
 
 def _gcn(adjacency: Adjacency, dtype: torch.dtype, **options: float) -> sp.csr_matrix:

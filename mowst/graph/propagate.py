@@ -1,6 +1,7 @@
 r"""The product with a constant sparse matrix, forward and backward."""
 
 import warnings
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ class Operator:
     @property
     def num_entries(self) -> int:
         return self.matrix.values().numel()
+
+    @cached_property
+    def host(self) -> sp.csr_matrix:
+        r"""The matrix for scipy: a view, or where it is on another device one copy."""
+        return to_scipy(self.matrix)
 
     @property
     def transposed(self) -> Tensor:

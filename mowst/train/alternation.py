@@ -11,6 +11,7 @@ from mowst.loss import mowst_star_loss, reached_loss
 from mowst.nn.cascade import Cascade
 from mowst.nn.evaluating import evaluating
 from mowst.task import GraphTask
+from mowst.train.answers import expert_logits
 from mowst.train.config import MIXTURES, TrainConfig
 from mowst.train.crossfit import cross_fit, temperature
 from mowst.train.journal import Journal
@@ -136,13 +137,13 @@ class Training:
     @torch.no_grad()
     def _calibrate(self, expert: str, unseen: list[Tensor] | None) -> None:
         task, k = self.task, self.model.expert_names.index(expert)
-        data, split = task.data, "val" if unseen is None else "train"
+        split = "val" if unseen is None else "train"
 
         def find() -> float:
             if unseen is not None:
                 return temperature(unseen[k], task.labels(split), task.class_weights)
             with evaluating(self.model):
-                logits = self.model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=task.index(split))
+                logits = expert_logits(self.model, k, task, task.index(split))
             return temperature(logits, task.labels(split), task.class_weights)
 
         found = self._journal.once(find)

@@ -1,5 +1,6 @@
 """What our graph experts share: the layer product, fast dropout, refused edge weights."""
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from mowst.graph.propagate import Operator, propagate
 from mowst.nn.dropout import Dropout
 from mowst.nn.experts.blocks import activate, feature_linear, node_norm
 from mowst.nn.layers import Layers
+from mowst.nn.recompute import recomputed
 
 
 class FastConv(MessagePassing):
@@ -115,12 +117,16 @@ class Expert(BasicGNN):
             makes that faster. (default: :obj:`None`)
         **kwargs (optional): Further arguments of the PyG model and of its layers.
 
+    Attributes:
+        checkpoint_activations (bool): Whether layers are computed again in the backward pass, which saves memory.
+
     Shapes:
         - **input:** x :math:`(N, F_{in})`, edge_index :math:`(2, |\mathcal{E}|)`, edge_weight :math:`(|\mathcal{E}|)`
         - **output:** logits :math:`(N, F_{out})`
     """
 
     inductive = True
+    checkpoint_activations = False
 
     def __init__(
         self,
@@ -201,9 +207,11 @@ class Expert(BasicGNN):
         if kwargs:
             return super().forward(x, edge_index, edge_weight, **kwargs)
         weight: dict[str, Any] = {"edge_weight": edge_weight} if self.supports_edge_weight else {}
+        again = self.checkpoint_activations and torch.is_grad_enabled()
+        layer = partial(recomputed, self, self._layer) if again else self._layer
         xs = []
         for i in range(self.num_layers):
-            x = self._layer(i, x, edge_index, **weight)
+            x = layer(i, x, edge_index, **weight)
             if hasattr(self, "jk"):
                 xs.append(x)
         x = self.jk(xs) if hasattr(self, "jk") else x
