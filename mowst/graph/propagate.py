@@ -126,8 +126,8 @@ class _Propagate(torch.autograd.Function):
 def _to_torch(matrix: sp.csr_matrix, device: torch.device | str) -> Tensor:
     fits = max(*matrix.shape, matrix.nnz) <= np.iinfo(np.int32).max
     index = np.int32 if fits else np.int64
-    pointers, columns = (part.astype(index, copy=False) for part in (matrix.indptr, matrix.indices))
-    return _csr(*map(torch.from_numpy, (pointers, columns, matrix.data)), matrix.shape).to(device)
+    pointers, columns = (torch.from_numpy(part.astype(index, copy=False)) for part in (matrix.indptr, matrix.indices))
+    return _csr(pointers, columns, torch.from_numpy(matrix.data), matrix.shape).to(device)
 
 
 def _csr(pointers: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:

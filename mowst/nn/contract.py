@@ -119,18 +119,18 @@ def _of_some(
         size = (cache and cache.chunk_size) or max(x.size(0), 1)
         parts = x.split(size) if nodes is None else (x[part] for part in nodes.split(size))
         return torch.cat([_of_all(expert, part, None, None, None, {}) for part in parts])
-    if not kwargs and (layers := layers_of(expert, x, edge_index, edge_weight)) is not None:
-        if cache is not None:
-            return cache.logits(layers, nodes, trace)
+    layers = None if kwargs else layers_of(expert, x, edge_index, edge_weight)
+    if cache is not None and layers is not None:
+        return cache.logits(layers, nodes, trace)
+    if nodes is not None and layers is not None:
         if (logits := layers.logits(nodes, trace)) is not None:
             return logits
-    elif (
-        not kwargs and nodes is not None and (subgraph := subgraph_of(expert, x.size(0), edge_index, nodes)) is not None
-    ):
+    elif nodes is not None and not kwargs and (subgraph := subgraph_of(expert, x.size(0), edge_index, nodes)):
         subset, edges, at, kept = subgraph
         return _of_all(expert, x[subset], edges, None if edge_weight is None else edge_weight[kept], trace, {})[at]
     if cache is None:
-        return _of_all(expert, x, edge_index, edge_weight, trace, kwargs).index_select(0, nodes)
+        logits = _of_all(expert, x, edge_index, edge_weight, trace, kwargs)
+        return logits if nodes is None else logits.index_select(0, nodes)
     graph = (x, edge_index, edge_weight)
     return cache.of_all(lambda: _of_all(expert, *graph, trace, kwargs), graph, nodes)
 
