@@ -15,7 +15,7 @@ from mowst.train.answers import expert_logits
 from mowst.train.config import MIXTURES, TrainConfig
 from mowst.train.crossfit import cross_fit, temperature
 from mowst.train.journal import Journal
-from mowst.train.scores import evaluate_splits, score_expert
+from mowst.train.scores import answers, evaluate_splits, score_expert
 from mowst.train.stacking import stack
 from mowst.train.state import Snapshot, random_state, set_random_state, training_only
 from mowst.train.turn import WORST, Loss, Objective, Progress, Score, Turn, score_of, validate
@@ -98,10 +98,7 @@ class Training:
 
     @torch.no_grad()
     def _answered(self) -> dict[str, float]:
-        data = self._whole.data
-        with evaluating(self.model):
-            answer = self.model(data.x, data.edge_index, data.edge_weight)
-        return evaluate_splits(answer.prob, self._whole)
+        return evaluate_splits(answers(self.model, self._whole)[0][self.model.route], self._whole)
 
     def _mixture(self) -> Generator[dict, None, None]:
         unseen, gate_turn = None, None

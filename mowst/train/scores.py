@@ -56,10 +56,10 @@ def score_model(model: Cascade, task: GraphTask) -> dict[str, Any]:
     r"""The score fields of :class:`FitResult`, from one forward in evaluation mode; of an inductive task from a second
     one, which scores train and val where no test node is seen.
     """
-    probs, gates = _answers(model, task)
+    probs, gates = answers(model, task)
     scores = {name: evaluate_splits(prob, task) for name, prob in probs.items()}
     if task.visible is not task:
-        for name, prob in _answers(model, task.visible)[0].items():
+        for name, prob in answers(model, task.visible)[0].items():
             scores[name] |= evaluate_splits(prob, task.visible)
     parts = dict(zip(model.expert_names, shares(model.routed(gates)), strict=True))
     mean_shares = {name: float(share[task.index("test")].mean()) for name, share in parts.items()}
@@ -87,8 +87,10 @@ def evaluate_splits(prob: Tensor, task: GraphTask) -> dict[str, float]:
     return {split: task.evaluate(prob, split) for split in task.splits}
 
 
-def _answers(model: Cascade, task: GraphTask) -> tuple[dict[str, Tensor], list[Tensor]]:
-    # Of every expert by name and of the gates' mixture, whatever the route; and the gates' confidences.
+def answers(model: Cascade, task: GraphTask) -> tuple[dict[str, Tensor], list[Tensor]]:
+    r"""The class probabilities :math:`(N, C)` of every expert by name and of the gates' mixture, whatever the route;
+    and the gates' confidences :math:`(N)`.
+    """
     with evaluating(model):
         logits = [expert_logits(model, k, task) for k, _ in enumerate(model.expert_names)]
         gates = [model.gate(k, logits[k], task.data.x) for k, _ in enumerate(model.gate_names)]
