@@ -4,8 +4,8 @@ skipped.
     python experiments/batches.py run --root DATA          # appends to experiments/results/batches.jsonl
     python experiments/batches.py table                    # prints the table of that file as Markdown
 
-Every way takes as many steps: with num_parts parts, epochs and patience are divided by it. A run holds the GNN alone and
-the mixture with it.
+Every way takes as many steps and evaluations: with num_parts parts, epochs and patience are divided by it. A run holds the
+GNN alone and the mixture with it.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from methods import append_missing, markdown, read, run_cell, spread
 from mowst.presets import preset
 
 RESULTS = Path(__file__).parent / "results" / "batches.jsonl"
-STEPS, PATIENCE = 400, 80
+STEPS, PATIENCE, EVAL_EVERY = 400, 40, 4
 
 
 def run(
@@ -50,8 +50,9 @@ def run(
 
     def run_one(data: str, strong: str, way: str, seed: int) -> dict[str, Any]:
         count = int(way.removeprefix("random-").replace("full", "1"))
-        row = preset(data, strong=strong) | {"epochs": STEPS // count, "patience": PATIENCE // count, "rounds": 1}
-        row |= {"batches": "random", "num_parts": count} if count > 1 else {}
+        numbers = {"epochs": STEPS, "patience": PATIENCE, "eval_every": EVAL_EVERY}
+        row = preset(data, strong=strong) | {name: max(number // count, 1) for name, number in numbers.items()}
+        row |= {"rounds": 1} | ({"batches": "random", "num_parts": count} if count > 1 else {})
         return run_cell(data, strong, "mowst", seed, root, row | (settings or {})) | {"method": way}
 
     ways = ["full" if count == 1 else f"random-{count}" for count in parts]

@@ -1,11 +1,24 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch_geometric.typing
 from torch_geometric.nn import GCN as PyGGCN
 
-from mowst import GCN, GIN, LINKX, MLP, GraphSAGE, GraphTask, MonotoneConfidence, Mowst, TrainConfig, fit, seed_everything
+from mowst import (
+    GCN,
+    GIN,
+    LINKX,
+    MLP,
+    GraphSAGE,
+    GraphTask,
+    MonotoneConfidence,
+    Mowst,
+    TrainConfig,
+    fit,
+    seed_everything,
+)
 from mowst.loss import mowst_loss, mowst_star_loss
 from mowst.train import METHODS
 from mowst.train.batches import Batches
@@ -14,7 +27,29 @@ from mowst.train.turn import Objective, Turn
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
 SHORT = {"epochs": 4, "rounds": 1, "lr": 0.03, "gate_folds": 2}
 SAMPLES = torch_geometric.typing.WITH_PYG_LIB or torch_geometric.typing.WITH_TORCH_SPARSE
-needs_sampler = pytest.mark.skipif(not SAMPLES, reason="neither pyg-lib nor torch-sparse is here")
+
+
+def neighbor_sample(first, neighbours, seeds, num_neighbors, replace, directed):
+    r"""What PyG calls of torch-sparse, in plain Python."""
+    found, last = dict.fromkeys(seeds.tolist()), seeds.tolist()
+    for size in num_neighbors:
+        reached = []
+        for node in last:
+            row = neighbours[first[node] : first[node + 1]]
+            keep = torch.randperm(row.numel())[: row.numel() if size < 0 else size]
+            reached += [new for new in row[keep].tolist() if new not in found]
+            found |= dict.fromkeys(reached)
+        last = list(dict.fromkeys(reached))
+    none = torch.empty(0, dtype=torch.long)
+    return torch.tensor(list(found)), none, none, none
+
+
+@pytest.fixture
+def sampler(monkeypatch):
+    if not SAMPLES:
+        monkeypatch.setattr(torch_geometric.typing, "WITH_TORCH_SPARSE", True)
+        op = SimpleNamespace(neighbor_sample=neighbor_sample)
+        monkeypatch.setattr(torch.ops, "torch_sparse", op, raising=False)
 
 
 def make_model(strong=GCN, seed=0, **kwargs):
@@ -178,9 +213,8 @@ def test_a_missing_sampler_is_named_before_anything_runs(task, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@needs_sampler
 @pytest.mark.parametrize("method", METHODS)
-def test_all_neighbours_of_all_training_nodes_are_the_full_batch(task, method):
+def test_all_neighbours_of_all_training_nodes_are_the_full_batch(task, sampler, method):
     full = make_model()
     fit(full, task, method=method, **SHORT)
     sampled = make_model()
@@ -188,8 +222,15 @@ def test_all_neighbours_of_all_training_nodes_are_the_full_batch(task, method):
     assert close(full, sampled, atol=1e-3)
 
 
-@needs_sampler
-def test_sampled_neighbours(task):
+def test_sampled_neighbours(task, sampler):
     made = list(epoch_of(task, True, batches="neighbor", batch_size=4, num_neighbors=(2,)))
     assert [batch.rows.numel() for batch in made] == [4, 4, 4, 3]
     assert all(batch.graph.num_nodes <= 4 + 2 * 4 for batch in made)
+
+
+@pytest.mark.parametrize("method", ["mowst", "mowst-star"])
+def test_runs_on_sampled_neighbours(task, sampler, method):
+    model, settings = make_model(), {"batches": "neighbor", "batch_size": 4, "num_neighbors": (3, 3)}
+    result = fit(model, task, method=method, **SHORT | settings | {"epochs": 12})
+    losses = [record["loss"] for record in result.history if record["turn"] == "strong alone"]
+    assert losses[-1] < losses[0]
