@@ -4,8 +4,8 @@ skipped.
     python experiments/batches.py run --root DATA          # appends to experiments/results/batches.jsonl
     python experiments/batches.py table                    # prints the table of that file as Markdown
 
-Every way takes as many steps and evaluations: with num_parts parts, epochs and patience are divided by it. A run holds the
-GNN alone and the mixture with it.
+Every way takes as many steps and evaluations: with num_parts parts, epochs and patience are divided by it. A run holds
+the GNN alone and the mixture with it.
 """
 
 from pathlib import Path
