@@ -94,6 +94,10 @@ class Adjacency:
         operator = self.operator(kind, x.dtype, **options)
         return self._first_hops.get((x,), lambda: propagate(operator, x), (kind, *sorted(options.items())))
 
+    def knows_first_hop(self, x: Tensor, kind: Kind, **options: float) -> bool:
+        r"""Whether :meth:`first_hop` is at hand."""
+        return not x.is_inference() and self._first_hops.knows((x,), (kind, *sorted(options.items())))
+
     @cached_property
     def edges_by_target(self) -> sp.csr_matrix:
         r"""The positions of the edges in their list, :math:`(N, N)`: row :math:`i` has those into node :math:`i`."""

@@ -16,7 +16,6 @@ from mowst.nn.layers import LayerCache
 CHUNK = 2**16
 
 
-@torch.no_grad()
 def layerwise_logits(
     expert: torch.nn.Module,
     x: Tensor,
@@ -59,6 +58,7 @@ def layerwise_logits(
     if folder is not None and not Path(folder).is_dir():
         raise FileNotFoundError(f"folder for hidden rows: there is no folder '{folder}'")
     scratch = nullcontext() if folder is None else TemporaryDirectory(prefix="mowst-", dir=folder)
-    with scratch as place, evaluating(expert):
+    # Inference tensors cannot be remembered from one chunk to the next.
+    with scratch as place, evaluating(expert), torch.inference_mode(False), torch.no_grad():
         cache = LayerCache(chunk_size, place, keep=False)
         return call_expert(expert, x, edge_index, edge_weight, nodes=nodes, cache=cache)

@@ -2,11 +2,13 @@ r"""Layer by layer and chunk by chunk is the full forward, and nothing of the gr
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torch_geometric.nn as pyg
 
 from mowst import MLP, build_expert
 from mowst.inference import layerwise_logits
 from mowst.nn import layers
+from mowst.nn.experts import base
 
 N, F_IN, CLASSES = 40, 6, 3
 SIZES = {"in_channels": F_IN, "hidden_channels": 8, "out_channels": CLASSES, "num_layers": 3}
@@ -81,3 +83,22 @@ def test_refusals(tmp_path):
         layerwise_logits(APART["gcn"](), x, edge_index, chunk_size=0)
     with pytest.raises(FileNotFoundError, match="no folder"):
         layerwise_logits(APART["gcn"](), x, edge_index, folder=tmp_path / "none")
+
+
+def test_a_narrowing_layer_maps_the_rows_of_all_nodes_once(monkeypatch):
+    x, edge_index = graph()
+    expert = build_expert("gcn", **{**SIZES, "hidden_channels": 64, "out_channels": 2})
+    mapped, original = [], F.linear
+    monkeypatch.setattr(F, "linear", lambda x, *args: mapped.append(x.size(0)) or original(x, *args))
+    with torch.inference_mode():
+        layerwise_logits(expert, x, edge_index, chunk_size=8)
+    assert mapped.count(N) == 1 and mapped.count(8) == 2 * N // 8
+
+
+def test_a_first_hop_that_is_at_hand_is_not_computed_again(monkeypatch):
+    (x, edge_index), expert, products = graph(), APART["sage"]().eval(), []
+    expert(x, edge_index)
+    original = base.propagate
+    monkeypatch.setattr(base, "propagate", lambda operator, x: products.append(x.size(1)) or original(operator, x))
+    layerwise_logits(expert, x, edge_index)
+    assert products == [SIZES["hidden_channels"], CLASSES]

@@ -70,16 +70,21 @@ class FastConv(MessagePassing):
         side: the first where :math:`\mathbf{P} \mathbf{X}` is a constant, computed once, or narrow, or of few rows.
         """
         features = self.features(x)
-        if features is None and self.first and not x.requires_grad and (step is None or not step.once):
-            graph = adjacency(edge_index, edge_weight, num_nodes=x.size(0))
-            hop = graph.first_hop(x, self.kind, **self.options())
-            return F.linear(hop if step is None else hop.index_select(0, step.nodes), weight, bias)
+        if features is None and self.first and not x.requires_grad:
+            graph, options = adjacency(edge_index, edge_weight, num_nodes=x.size(0)), self.options()
+            if step is None or not step.once or graph.knows_first_hop(x, self.kind, **options):
+                hop = graph.first_hop(x, self.kind, **options)
+                return F.linear(hop if step is None else hop.index_select(0, step.nodes), weight, bias)
         operator = self.operator(x, edge_index, edge_weight) if step is None else step.operator
         if step is not None and self.first and step.before is not None:
             x, features = (step.reads_from(x), None) if features is None else (x, features.rows(step.before))
-        if features is None and aggregates_first(operator.num_entries, *operator.shape, *weight.t().shape):
+        if step is not None and step.once and step.before is None and weight.size(0) < weight.size(1):
+            # One chunk of many that read the rows of all nodes: a map that narrows them is computed once for all.
+            hidden = step.whole.plans.get((x, weight), lambda: F.linear(x, weight))
+        elif features is None and aggregates_first(operator.num_entries, *operator.shape, *weight.t().shape):
             return F.linear(propagate(operator, x), weight, bias)
-        hidden = F.linear(x, weight) if features is None else linear(features, weight)
+        else:
+            hidden = F.linear(x, weight) if features is None else linear(features, weight)
         out = propagate(operator, hidden)
         return out if bias is None else out.add_(bias)
 
