@@ -2,7 +2,7 @@ r"""What a round of training costs as the graph grows to the size of ogbn-produc
 
     python experiments/bench/scale.py run          # about an hour on 2 cores, up to 24 GiB; writes results/scale.json
     python experiments/bench/scale.py limits       # how large a graph the full batch takes; adds to the same file
-    python experiments/bench/scale.py table        # prints what docs/scaling.md shows
+    python experiments/bench/scale.py table --into docs/scaling.md
 
 Mowst of an MLP and a GraphSAGE, 3 layers of 256, on generated power-law graphs whose features tell the class of half
 of the nodes, and whose edges tell that of another half. A size is a process of its own, and is written when it ends; a
@@ -14,6 +14,7 @@ import multiprocessing
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ FEATURES, CLASSES, HIDDEN, LAYERS = 100, 47, 256, 3
 EPOCHS, NUM_PARTS = 3, 8
 CHUNK = 2**20
 MEMORY_GIB = 24
+MARKERS = tuple(f"<!-- scale.py table: {end} -->" for end in ("begin", "end"))
 
 
 def run(sizes: list[str] = list(SIZES), threads: int = 2, kept: bool = False, out: Path = RESULTS) -> None:  # noqa: B006
@@ -79,52 +81,54 @@ def limits(threads: int = 2, most_gib: float = 20, out: Path = RESULTS) -> None:
         _once(out, "limits", f"{nodes:,}", full_batch, nodes, 25 * nodes, threads)
 
 
-def table(out: Path = RESULTS) -> None:
+def table(out: Path = RESULTS, into: Path | None = None) -> None:
     r"""Prints the measured rows, how cost grows, the limit of the full batch, and ogbn-papers100M as extrapolated.
 
     Args:
         out: file to read.
+        into: a Markdown file that gets them between its two markers.
     """
-    content = _read(out)
-    head = (
-        "size",
-        "nodes",
-        "edges",
-        "weak epoch",
-        "strong epoch",
-        "evaluation",
-        "round",
-        "peak",
-        "weak / strong / both",
-    )
-    print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
-    for row in content["rounds"].values():
-        seconds = [f"{row[key]:.2f} s" for key in ("weak_epoch", "strong_epoch", "evaluation", "round")]
+    text = "\n\n".join(filter(None, map("\n".join, sections(_read(out)))))
+    print(text)
+    if into is not None:
+        (before, _), (_, after) = (into.read_text().split(marker) for marker in MARKERS)
+        into.write_text(f"{before}{MARKERS[0]}\n{text}\n{MARKERS[1]}{after}")
+
+
+def sections(content: dict[str, Any]) -> Iterator[list[str]]:
+    r"""The lines of each part of the table."""
+    rounds, tried = content["rounds"].values(), content["limits"]
+    rows = []
+    for row in rounds:
+        seconds = [_s(row[key]) for key in ("weak_epoch", "strong_epoch", "evaluation", "round")]
         test = " / ".join(f"{100 * row['test'][name]:.1f}" for name in ("weak", "strong", "mixture"))
-        cells = [row["name"], f"{row['nodes']:,}", f"{row['edges']:,}", *seconds, _gib(row["peak_mib"]), test]
-        print("| " + " | ".join(cells) + " |")
-    for key, slope in exponents(content).items():
-        print(f"\n{key} grows as edges^{slope:.2f} from 100k to 2.4M nodes", end="")
-    print(
-        "\n\n| inference, all nodes | in memory | added, not of files | on disk | added, not of files |\n"
-        + "|---" * 5
-        + "|"
+        rows.append([row["name"], f"{row['nodes']:,}", f"{row['edges']:,}", *seconds, _gib(row["peak_mib"]), test])
+    yield markdown("size|nodes|edges|weak epoch|strong epoch|evaluation|round|peak|test: weak / strong / both", rows)
+    yield markdown(
+        "from 100k to 2.4M nodes|grows as", [[key, f"edges^{slope:.2f}"] for key, slope in exponents(content).items()]
     )
-    for row in content["rounds"].values():
-        cells = [f"{row[key]:.1f} s | {row[key + '_mib']:.0f} MiB" for key in ("in_memory", "on_disk")]
-        print("| " + " | ".join([row["name"], *cells]) + " |")
-    if len(rows := content["limits"]) > 1:
-        print(f"\nFull batch, GraphSAGE {LAYERS} x {HIDDEN}: {full_batch_limit(rows):,} nodes in {MEMORY_GIB} GiB")
-        print("; ".join(f"{name}: {_gib(row['peak_mib'])}, {row['epoch']:.1f} s" for name, row in rows.items()))
-    for line in papers100m(content):
-        print(line)
-    for row in content["rounds"].values():
-        machine = row["environment"]["machine"]
-        print(
-            f"\n{row['name']}: {row['environment']['commit']}, {machine['processor']}, {machine['threads']} threads",
-            end="",
+    keys = ("in_memory", "in_memory_mib", "on_disk", "on_disk_mib")
+    rows = [[row["name"], *(f"{row[key]:.0f}" for key in keys)] for row in rounds]
+    yield markdown("layer-wise inference|s, in memory|MiB added|s, hidden rows on disk|MiB added, not of files", rows)
+    if len(tried) > 1:
+        yield markdown(
+            "full batch, nodes|peak|epoch", [[k, _gib(r["peak_mib"]), _s(r["epoch"])] for k, r in tried.items()]
         )
-    print()
+        yield [f"Predicted to reach {MEMORY_GIB} GiB at {full_batch_limit(tried):,} nodes, 25 edges each."]
+    yield markdown("ogbn-papers100M, extrapolated|", papers100m(content))
+    yield [
+        "; ".join(
+            f"{row['name']}: commit {row['environment']['commit']}, {row['environment']['machine']['processor']}, "
+            f"{row['environment']['machine']['threads']} threads" + ", freed memory kept" * row["kept"]
+            for row in rounds
+        )
+    ]
+
+
+def markdown(head: str, rows: list[list[str]]) -> list[str]:
+    r"""The lines of a table, none without rows."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (head.split("|"), *rows)]
+    return [lines[0], "|---" * (head.count("|") + 1) + "|", *lines[1:]] if rows else []
 
 
 def train_round(nodes: int, edges: int, threads: int, kept: bool) -> dict[str, Any]:
@@ -229,7 +233,7 @@ def full_batch_limit(rows: dict[str, Any]) -> int:
     return int((1024 * MEMORY_GIB - base) / slope)
 
 
-def papers100m(content: dict[str, Any]) -> list[str]:
+def papers100m(content: dict[str, Any]) -> list[list[str]]:
     r"""Memory, disk and time for ogbn-papers100M in both directions: sizes by arithmetic, seconds extrapolated from the
     case of ogbn-products' size along the measured exponents (at least 1).
     """
@@ -242,13 +246,12 @@ def papers100m(content: dict[str, Any]) -> list[str]:
         f"hidden rows of two layers, {HIDDEN} float32, on disk": 8 * nodes * HIDDEN,
         "logits of the labelled nodes": 4 * PAPERS["labelled"] * PAPERS["classes"],
     }
-    lines = ["\n| ogbn-papers100M, extrapolated | |\n|---|---|"]
-    lines += [f"| {name} | {size / gib:.1f} GiB |" for name, size in sizes.items()]
+    rows = [[name, f"{size / gib:.1f} GiB"] for name, size in sizes.items()]
     measured, slopes = content["rounds"].get("products"), exponents(content)
     for key in ("strong_epoch", "on_disk") if measured and slopes else ():
         hours = measured[key] * (edges / measured["edges"]) ** max(slopes[key], 1) / 3600
-        lines.append(f"| {key.replace('_', ' ')}, on the same cores with enough memory | {hours:.1f} h |")
-    return lines
+        rows.append([f"{key}, on the same cores with enough memory", f"{hours:.1f} h"])
+    return rows
 
 
 class AnonymousPeak:
@@ -310,6 +313,10 @@ def _full_batch_line(rows: dict[str, Any]) -> tuple[float, float]:
 def _full_batch_mib(rows: dict[str, Any], nodes: int) -> float:
     slope, base = _full_batch_line(rows)
     return slope * nodes + base
+
+
+def _s(seconds: float) -> str:
+    return f"{seconds:.2f} s"
 
 
 def _gib(mib: float) -> str:
