@@ -115,13 +115,20 @@ def read_json(path: str | Path) -> Any:
         return json.load(file)
 
 
-def load_npy(path: str | Path) -> np.ndarray:
+def load_npy(path: str | Path, mapped: bool = False) -> np.ndarray:
     r"""Reads a single NumPy array; pickled objects inside are refused.
+
+    Args:
+        path (str or Path): The :obj:`.npy` file.
+        mapped (bool, optional): If set to :obj:`True`, the file is mapped: values are read when they are touched, and
+            what is written to them stays in memory. The file must not change meanwhile. (default: :obj:`False`)
 
     Raises:
         ValueError: If the file is no readable array.
     """
     with open(path, "rb") as file, _parsing(path, "NumPy array (.npy) without pickled objects"):
+        if mapped:
+            return np.asarray(np.lib.format.open_memmap(path, mode="c"))
         return np.lib.format.read_array(file, allow_pickle=False)
 
 

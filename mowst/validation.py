@@ -11,6 +11,8 @@ from torch_geometric.data import Data
 from mowst.metrics import METRICS
 
 SPLITS = ("train", "val", "test")
+# Features are checked so many rows at a time: they may be a file that is mapped into memory.
+ROWS = 2**16
 Weights = str | Sequence[float] | Tensor | None
 
 
@@ -88,10 +90,17 @@ def remarks(data: Data, masks: Mapping[str, Tensor], num_classes: int) -> Iterat
 def _feature_problems(x: Tensor) -> Iterator[str]:
     if not x.is_floating_point():
         yield f"x must be floating point, got {x.dtype}; x.float() makes it so"
-    # A finite sum clears all values in one pass, without a second array of their size.
-    elif not x.sum().isfinite() and (count := int((bad := ~x.isfinite()).sum())):
-        node, column = bad.nonzero()[0].tolist()
+    elif bad := [found for start in range(0, len(x), ROWS) if (found := _not_finite(x[start : start + ROWS], start))]:
+        count, (_, node, column) = sum(count for count, *_ in bad), bad[0]
         yield f"x holds {count} NaN or infinite values, the first at node {node}, column {column}"
+
+
+def _not_finite(rows: Tensor, start: int) -> tuple[int, int, int] | None:
+    # How many values are not, and the first. A finite sum clears all of them, without a second array of their size.
+    if rows.sum().isfinite() or (bad := ~rows.isfinite()).sum() == 0:
+        return None
+    node, column = bad.nonzero()[0].tolist()
+    return int(bad.sum()), start + node, column
 
 
 def _edge_problems(edge_index: Tensor | None, edge_weight: Tensor | None, num_nodes: int) -> Iterator[str]:
@@ -101,9 +110,10 @@ def _edge_problems(edge_index: Tensor | None, edge_weight: Tensor | None, num_no
     if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.dtype != torch.int64:
         yield f"edge_index must be int64 of shape [2, edges], got {edge_index.dtype} of {tuple(edge_index.shape)}"
         return
-    outside = ((edge_index < 0) | (edge_index >= num_nodes)).any(dim=0)
-    if count := int(outside.sum()):
-        edge = _first(outside)
+    # The two ends of the range tell without masks as long as the edges.
+    if edge_index.numel() and (edge_index.min() < 0 or edge_index.max() >= num_nodes):
+        outside = ((edge_index < 0) | (edge_index >= num_nodes)).any(dim=0)
+        count, edge = int(outside.sum()), _first(outside)
         ends = tuple(edge_index[:, edge].tolist())
         yield f"{count} edges leave the nodes 0 to {num_nodes - 1}, the first is edge {edge}: {ends}"
     if edge_weight is None:

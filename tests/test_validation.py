@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from mowst import GraphTask
+from mowst import GraphTask, validation
 from mowst.convert import read_labels, repair
 from mowst.validation import Report, remarks
 
@@ -145,3 +145,13 @@ def test_labels_are_numbers_or_names(values, ids, names):
 def test_anything_else_is_refused_where_it_stands(values, position):
     with pytest.raises(ValueError, match=f"node {position} has the label"):
         read_labels(values)
+
+
+def test_features_are_checked_in_chunks_and_counted_over_all_of_them(monkeypatch):
+    monkeypatch.setattr(validation, "ROWS", 3)
+    x = torch.eye(N)
+    x[4, 2], x[7, 0], x[7, 1] = float("nan"), float("inf"), -float("inf")
+    with pytest.raises(ValueError, match="x holds 3 NaN or infinite values, the first at node 4, column 2"):
+        GraphTask(graph(x=x), masks(), num_classes=2)
+    # The sum of the second chunk overflows, its values do not.
+    GraphTask(graph(x=torch.eye(N) * 1e38 + 1e38), masks(), num_classes=2)

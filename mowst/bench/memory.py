@@ -34,13 +34,13 @@ def _added_memory(name: str, num_nodes: int, num_edges: int, channels: tuple[int
     kind = {"PyG edge_index": torch_geometric.nn.GCN, "ours": GCN}[name]
     run = epoch(kind(in_channels, hidden_channels, 3, num_classes, dropout=0.5), task, task.data.edge_index)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
-    before = _status_mib("VmRSS")
+    before = status_mib("VmRSS")
     for _ in range(2):
         run()
-    return _status_mib("VmHWM") - before
+    return status_mib("VmHWM") - before
 
 
-def _status_mib(field: str) -> float:
+def status_mib(field: str) -> float:
     # Not getrusage: its peak is inherited from the parent process.
     found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found, f"/proc/self/status has no {field}: this benchmark needs Linux"

@@ -10,7 +10,8 @@ r"""A user's own graph: a folder of files.
 
 **Nodes** are the rows of the features, and are named by the number of their row from 0; a column :obj:`id`,
 :obj:`node` or :obj:`node_id` among the features names them instead, and edges, labels and splits then use those names.
-Any file with such a column may list its nodes in any order and leave some out.
+Any file with such a column may list its nodes in any order and leave some out. A :obj:`features.npy` of float32 in
+C order is mapped, not read: rows are fetched from the disk when they are needed, so it may be larger than memory.
 
 **Edges** are taken as they are: one that runs both ways is two rows, or the transform :obj:`"undirected"` adds the
 other ones.

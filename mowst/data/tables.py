@@ -129,7 +129,7 @@ def _rows(path: Path) -> Iterator[list[str]]:
 
 
 def _read_npy(path: Path) -> Table:
-    return Table(path, _rows_of(load_npy(path)), names=[])
+    return Table(path, _rows_of(load_npy(path, mapped=True)), names=[])
 
 
 def _read_npz(path: Path) -> Table:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.typing import SparseTensor
-from torch_geometric.utils import degree, is_torch_sparse_tensor, to_edge_index
+from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
 
 from mowst.graph.memo import TensorMemo
 from mowst.graph.propagate import Operator, propagate
@@ -94,6 +94,21 @@ class Adjacency:
         operator = self.operator(kind, x.dtype, **options)
         return self._first_hops.get((x,), lambda: propagate(operator, x), (kind, *sorted(options.items())))
 
+    def knows_first_hop(self, x: Tensor, kind: Kind, **options: float) -> bool:
+        r"""Whether :meth:`first_hop` is at hand."""
+        return not x.is_inference() and self._first_hops.knows((x,), (kind, *sorted(options.items())))
+
+    @cached_property
+    def edges_by_target(self) -> sp.csr_matrix:
+        r"""The positions of the edges in their list, :math:`(N, N)`: row :math:`i` has those into node :math:`i`."""
+        source, target = self.edge_index.cpu().numpy()
+        count = target.size
+        # Turning columns of one entry each into rows sorts the edges by target in linear time.
+        columns = (np.ones(count, dtype=np.int8), target, np.arange(count + 1))
+        by_target = sp.csc_matrix(columns, shape=(self.num_nodes, count)).tocsr()
+        order, first = by_target.indices, by_target.indptr
+        return sp.csr_matrix((order, source[order], first), shape=(self.num_nodes, self.num_nodes))
+
     @cached_property
     def two_hop_is_small(self) -> bool:
         r"""Whether the two-hop graph cannot be dense: its entries are at most the walks of two steps,
@@ -119,12 +134,30 @@ def adjacency(
     edge_index: Tensor | SparseTensor, edge_weight: Tensor | None = None, num_nodes: int | None = None
 ) -> Adjacency:
     """The :class:`Adjacency` of these edges, rebuilt only for other tensors or after a change in place."""
+    return _remembered(lambda: Adjacency(edge_index, edge_weight, num_nodes), edge_index, edge_weight, num_nodes)
+
+
+def edges_of(graph: Adjacency) -> tuple[Tensor, Tensor | None]:
+    """Edges and weights for which :func:`adjacency` gives this very graph, told its number of nodes."""
+    # Views: the memo recognises them weakly, and the graph holds its own.
+    edge_index, weight = graph.edge_index.detach(), graph.edge_weight
+    weight = None if weight is None else weight.detach()
+    _remembered(lambda: graph, edge_index, weight, graph.num_nodes)
+    return edge_index, weight
+
+
+def _remembered(
+    build: Callable[[], Adjacency],
+    edge_index: Tensor | SparseTensor,
+    edge_weight: Tensor | None,
+    num_nodes: int | None,
+) -> Adjacency:
     keys: tuple[Tensor | None, ...]
     if isinstance(edge_index, SparseTensor):
         keys = (edge_index.storage.rowptr(), edge_index.storage.col(), edge_index.storage.value())
     else:
         keys = (edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index,)
-    return _known.get((*keys, edge_weight), lambda: Adjacency(edge_index, edge_weight, num_nodes), num_nodes)
+    return _known.get((*keys, edge_weight), build, num_nodes)
 
 
 def _gcn(adjacency: Adjacency, dtype: torch.dtype, **options: float) -> sp.csr_matrix:
@@ -133,8 +166,11 @@ def _gcn(adjacency: Adjacency, dtype: torch.dtype, **options: float) -> sp.csr_m
 
 
 def _mean(adjacency: Adjacency, dtype: torch.dtype) -> sp.csr_matrix:
-    target = adjacency.edge_index[1]
-    return _csr(adjacency, adjacency.edge_index, (1 / degree(target, adjacency.num_nodes, dtype))[target])
+    # Scaled once the entries lie in rows: weights in the order of the edges would be one more array of their length.
+    matrix = _csr(adjacency, adjacency.edge_index, torch.ones(adjacency.edge_index.size(1), dtype=dtype))
+    degrees = np.bincount(adjacency.edge_index[1].cpu().numpy(), minlength=adjacency.num_nodes)
+    matrix.data *= np.repeat(1 / np.maximum(degrees, 1).astype(matrix.dtype), np.diff(matrix.indptr))
+    return matrix
 
 
 def _gin(adjacency: Adjacency, dtype: torch.dtype, eps: float = 0.0) -> sp.csr_matrix:
@@ -240,9 +276,11 @@ def _check(edge_index: Tensor, edge_weight: Tensor | None) -> None:
 
 
 def _check_range(edge_index: Tensor, num_nodes: int) -> None:
+    # The two ends of the range tell without masks as long as the edges.
+    if not edge_index.numel() or (edge_index.min() >= 0 and edge_index.max() < num_nodes):
+        return
     outside = ((edge_index < 0) | (edge_index >= num_nodes)).any(dim=0)
-    if outside.any():
-        example = edge_index[:, outside][:, 0].tolist()
-        raise ValueError(
-            f"edge_index must lie in [0, {num_nodes}): {int(outside.sum())} edges do not, for example {example}"
-        )
+    example = edge_index[:, outside][:, 0].tolist()
+    raise ValueError(
+        f"edge_index must lie in [0, {num_nodes}): {int(outside.sum())} edges do not, for example {example}"
+    )

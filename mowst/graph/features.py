@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mowst.graph.memo import TensorMemo
 from mowst.graph.propagate import Operator, propagate
+from mowst.graph.rows import source_of
 
 # Above this share of non-zero entries, or below this width, the dense product is faster on CPU.
 MAX_DENSITY = 0.1
@@ -20,7 +21,7 @@ def sparse_features(x: Tensor, sparse: bool | None = None) -> Operator | None:
     Args:
         x (torch.Tensor): Node features; those that require a gradient stay dense.
         sparse (bool, optional): Forces the answer; by default density and width decide on CPU, and features on other
-            devices stay dense. (default: :obj:`None`)
+            devices stay dense; for rows of other features, what is so decided for those. (default: :obj:`None`)
 
     Shapes:
         - **input:** :math:`(N, F)`
@@ -29,6 +30,9 @@ def sparse_features(x: Tensor, sparse: bool | None = None) -> Operator | None:
         return None
     if sparse is None and (x.size(1) < MIN_CHANNELS or x.device.type != "cpu"):
         return None
+    if (source := source_of(x)) is not None:
+        whole = sparse_features(source.x, sparse)
+        return None if whole is None else whole.rows(source.nodes)
     return _known.get((x,), lambda: _convert(x, sparse), sparse)
 
 

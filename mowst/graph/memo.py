@@ -25,6 +25,11 @@ class TensorMemo:
         self._entries: dict[Hashable, tuple[list, list, Any]] = {}
         self._lock = threading.RLock()
 
+    def knows(self, tensors: tuple[Tensor | None, ...], extra: Hashable = None) -> bool:
+        """Whether :meth:`get` would answer without building."""
+        entry = self._entries.get((*(id(tensor) for tensor in tensors), extra))
+        return entry is not None and entry[1] == [None if tensor is None else tensor._version for tensor in tensors]
+
     def get(self, tensors: tuple[Tensor | None, ...], build: Callable[[], Any], extra: Hashable = None) -> Any:
         """The value of `build()` for these tensors and `extra`, built at most once while they stay unchanged."""
         if any(tensor is not None and tensor.is_inference() for tensor in tensors):

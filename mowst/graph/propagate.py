@@ -1,6 +1,7 @@
 r"""The product with a constant sparse matrix, forward and backward."""
 
 import warnings
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,15 @@ class Operator:
     and a symmetric matrix is its own. Indices are 32-bit where they fit, the form that MKL multiplies without a copy.
 
     Args:
-        matrix (scipy.sparse.csr_matrix): The matrix, of shape :math:`(N, M)`.
+        matrix (scipy.sparse.csr_matrix or torch.Tensor): The matrix, of shape :math:`(N, M)`; torch CSR stays as it is.
         device (torch.device): Where the products are computed.
 
     Attributes:
         plans (TensorMemo): What :mod:`mowst.graph.frontier` worked out for sets of nodes.
     """
 
-    def __init__(self, matrix: sp.csr_matrix, device: torch.device | str = "cpu"):
-        self.matrix = _to_torch(matrix, device)
+    def __init__(self, matrix: sp.csr_matrix | Tensor, device: torch.device | str = "cpu"):
+        self.matrix = matrix if isinstance(matrix, Tensor) else _to_torch(matrix, device)
         self._transposed: Tensor | None = None
         self._rows = TensorMemo(size=4)
         self.plans = TensorMemo(size=4)
@@ -40,6 +41,11 @@ class Operator:
     def num_entries(self) -> int:
         return self.matrix.values().numel()
 
+    @cached_property
+    def host(self) -> sp.csr_matrix:
+        r"""The matrix for scipy: a view, or where it is on another device one copy."""
+        return to_scipy(self.matrix)
+
     @property
     def transposed(self) -> Tensor:
         r""":math:`\mathbf{P}^{\top}` as torch CSR: the same object as :attr:`matrix` when that is symmetric."""
@@ -51,9 +57,18 @@ class Operator:
         return self._transposed
 
     def rows(self, nodes: Tensor) -> "Operator":
-        r"""The rows of these nodes, :math:`(n, M)`, taken once while `nodes` lives unchanged."""
-        device = self.matrix.device
-        return self._rows.get((nodes,), lambda: Operator(to_scipy(self.matrix)[nodes.cpu().numpy()], device))
+        r"""The rows of these nodes, :math:`(n, M)`, taken once while `nodes` lives unchanged. Those of consecutive
+        nodes are views of the matrix.
+        """
+        return self._rows.get((nodes,), lambda: Operator(self._take(nodes), self.matrix.device))
+
+    def _take(self, nodes: Tensor) -> sp.csr_matrix | Tensor:
+        if nodes.numel() == 0 or not bool((nodes.diff() == 1).all()):
+            return to_scipy(self.matrix)[nodes.cpu().numpy()]
+        bounds = self.matrix.crow_indices()[int(nodes[0]) : int(nodes[-1]) + 2]
+        entries = slice(int(bounds[0]), int(bounds[-1]))
+        shape = (nodes.numel(), self.matrix.size(1))
+        return _csr(bounds - bounds[0], self.matrix.col_indices()[entries], self.matrix.values()[entries], shape)
 
 
 def propagate(operator: Operator, x: Tensor) -> Tensor:
@@ -111,15 +126,14 @@ class _Propagate(torch.autograd.Function):
 def _to_torch(matrix: sp.csr_matrix, device: torch.device | str) -> Tensor:
     fits = max(*matrix.shape, matrix.nnz) <= np.iinfo(np.int32).max
     index = np.int32 if fits else np.int64
+    pointers, columns = (torch.from_numpy(part.astype(index, copy=False)) for part in (matrix.indptr, matrix.indices))
+    return _csr(pointers, columns, torch.from_numpy(matrix.data), matrix.shape).to(device)
+
+
+def _csr(pointers: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(index, copy=False)),
-            torch.from_numpy(matrix.indices.astype(index, copy=False)),
-            torch.from_numpy(matrix.data),
-            matrix.shape,
-            check_invariants=False,
-        ).to(device)
+        return torch.sparse_csr_tensor(pointers, columns, values, shape, check_invariants=False)
 
 
 def _close(a: sp.csr_matrix, b: sp.csr_matrix) -> bool:

@@ -4,6 +4,7 @@ from mowst.inference.deferral import deferral_cost, deferral_curve, deferral_cur
 from mowst.inference.plots import plot_deferral
 from mowst.inference.predictor import Prediction, Predictor, Statistics
 from mowst.inference.threshold import Choice, choose_threshold
+from mowst.nn.layerwise import layerwise_logits
 
 __all__ = [
     "Choice",
@@ -15,5 +16,6 @@ __all__ = [
     "deferral_curve",
     "deferral_curves",
     "deferral_report",
+    "layerwise_logits",
     "plot_deferral",
 ]

@@ -118,14 +118,13 @@ class Predictor:
         if budget is not None and len(model.expert_names) > 2:
             raise ValueError(f"a budget is for two experts, here are {len(model.expert_names)}: give a threshold")
         self.model = model
-        self.keep = cache
         self._rule = routing_rule(threshold, budget, False, None)
         self._x, self._edge_index, self._edge_weight = data.x, data.edge_index, data.get("edge_weight")
         self._lock = threading.RLock()
         self._scratch = None if folder is None else TemporaryDirectory(prefix="mowst-", dir=folder)
         self._caches: list[LayerCache | None] = [None] * len(model.expert_names)
         if cache or chunk_size is not None or folder is not None:
-            self._caches = [LayerCache(chunk_size, self._folder(name)) for name in model.expert_names]
+            self._caches = [LayerCache(chunk_size, self._folder(name), keep=cache) for name in model.expert_names]
         self._versions = self._weights()
 
     @property
@@ -156,8 +155,6 @@ class Predictor:
         trace: Trace = []
         with evaluating(self.model):
             prob, expert = self._answer(wanted, trace)
-        if not self.keep:
-            self._clear()
         last = len(self.model.expert_names) - 1
         activated = float((expert == last).double().mean()) if wanted.numel() else 0.0
         nodes, edges = (sum(counts) for counts in zip(*trace, strict=True)) if trace else (0, 0)

@@ -51,8 +51,8 @@ def call_expert(
         edge_index (Tensor or SparseTensor, optional): the graph. (default: :obj:`None`)
         edge_weight (Tensor, optional): edge weights of shape :math:`(E)`. (default: :obj:`None`)
         nodes (Tensor, optional): ids of the nodes to answer, of shape :math:`(n)`. (default: :obj:`None`)
-        cache (LayerCache, optional): rows that this expert computed for some nodes before, and keeps now.
-            (default: :obj:`None`)
+        cache (LayerCache, optional): rows that this expert computed for some nodes before, and keeps now; tells also
+            how many nodes are computed at a time. (default: :obj:`None`)
         trace (list, optional): takes the number of nodes and edges of each layer that ran for some nodes.
             (default: :obj:`None`)
         **kwargs (optional): further arguments of the expert.
@@ -73,7 +73,7 @@ def call_expert(
             f"{name} cannot use edge_weight and would ignore it: drop the weights, or take an expert whose "
             "forward has an edge_weight (GCN has one)"
         )
-    if nodes is None or (cache is None and _is_every(nodes, x.size(0))):
+    if cache is None and (nodes is None or _is_every(nodes, x.size(0))):
         logits = _of_all(expert, x, edge_index, edge_weight, None, kwargs)
     else:
         logits = _of_some(expert, x, edge_index, edge_weight, nodes, cache, trace, kwargs)
@@ -110,23 +110,27 @@ def _of_some(
     x: Tensor,
     edge_index: Any,
     edge_weight: Tensor | None,
-    nodes: Tensor,
+    nodes: Tensor | None,
     cache: LayerCache | None,
     trace: Trace | None,
     kwargs: dict[str, Any],
 ) -> Tensor:
     if not takes_edges(expert):
-        parts = nodes.split(cache.chunk_size) if cache is not None and cache.chunk_size else [nodes]
-        return torch.cat([_of_all(expert, x[part], None, None, None, {}) for part in parts])
-    if not kwargs and (layers := layers_of(expert, x, edge_index, edge_weight)) is not None:
-        logits = layers.logits(nodes, trace) if cache is None else cache.logits(layers, nodes, trace)
-        if logits is not None:
+        size = (cache and cache.chunk_size) or max(x.size(0), 1)
+        parts = x.split(size) if nodes is None else (x[part] for part in nodes.split(size))
+        return torch.cat([_of_all(expert, part, None, None, None, {}) for part in parts])
+    layers = None if kwargs else layers_of(expert, x, edge_index, edge_weight)
+    if cache is not None and layers is not None:
+        return cache.logits(layers, nodes, trace)
+    if nodes is not None and layers is not None:
+        if (logits := layers.logits(nodes, trace)) is not None:
             return logits
-    elif not kwargs and (subgraph := subgraph_of(expert, x.size(0), edge_index, nodes)) is not None:
+    elif nodes is not None and not kwargs and (subgraph := subgraph_of(expert, x.size(0), edge_index, nodes)):
         subset, edges, at, kept = subgraph
         return _of_all(expert, x[subset], edges, None if edge_weight is None else edge_weight[kept], trace, {})[at]
     if cache is None:
-        return _of_all(expert, x, edge_index, edge_weight, trace, kwargs).index_select(0, nodes)
+        logits = _of_all(expert, x, edge_index, edge_weight, trace, kwargs)
+        return logits if nodes is None else logits.index_select(0, nodes)
     graph = (x, edge_index, edge_weight)
     return cache.of_all(lambda: _of_all(expert, *graph, trace, kwargs), graph, nodes)
 

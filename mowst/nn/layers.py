@@ -1,6 +1,6 @@
 r"""A GNN taken apart into its layers, run for some nodes, and what those left behind."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -31,6 +31,8 @@ class Layers:
         head (callable): What follows the last layer, node by node.
         first_hop (bool, optional): Whether layer 0 multiplies rows of a product that is computed once for all nodes.
             (default: :obj:`False`)
+        multiplies (bool, optional): Whether a layer is a product that reads the rows of all nodes where they lie, at
+            the cost of the nodes that it computes; layer 0 only where it has a first hop. (default: :obj:`False`)
     """
 
     x: Tensor
@@ -39,6 +41,7 @@ class Layers:
     layer: Callable[[int, Tensor, Step | None], Tensor]
     head: Callable[[Tensor], Tensor]
     first_hop: bool = False
+    multiplies: bool = False
 
     def logits(self, nodes: Tensor, trace: Trace | None = None) -> Tensor | None:
         r"""The output for the given nodes, :math:`(n, C)`, each layer computing the nodes that it must;
@@ -62,11 +65,16 @@ class LayerCache:
             (default: :obj:`None`)
         folder (str, optional): An existing folder for the rows, one memory-mapped file per layer; by default they are
             in memory. (default: :obj:`None`)
+        keep (bool, optional): If set to :obj:`False`, nothing outlives a call, and the rows of a layer go as soon as
+            the next layer is there. (default: :obj:`True`)
     """
 
-    def __init__(self, chunk_size: int | None = None, folder: str | PathLike[str] | None = None):
+    def __init__(
+        self, chunk_size: int | None = None, folder: str | PathLike[str] | None = None, keep: bool = True
+    ) -> None:
         self.chunk_size = chunk_size
         self.folder = folder
+        self.keep = keep
         self.clear()
 
     def clear(self) -> None:
@@ -76,26 +84,36 @@ class LayerCache:
         self._rows: list[Tensor] = []
         self._known: list[Tensor] = []
 
-    def logits(self, layers: Layers, nodes: Tensor, trace: Trace | None = None) -> Tensor:
-        r"""The output for the given nodes, :math:`(n, C)`, of which layers compute the rows that are not known."""
+    def logits(self, layers: Layers, nodes: Tensor | None = None, trace: Trace | None = None) -> Tensor:
+        r"""The output for the given nodes, :math:`(n, C)`, of which layers compute the rows that are not known; or for
+        all, anew.
+        """
         self._follow(layers)
-        for i, step in enumerate(plan(layers.operator, nodes, layers.widths, self._known)):
+        for i, step in enumerate(self._plan(layers, nodes)):
             if step is not None and step.nodes.numel() == 0:
                 continue
-            for part in self._parts(step, layers):
+            for part in self._parts(i, step, layers):
                 x = layers.x if i == 0 else self._rows[i - 1]
                 rows = layers.layer(i, x if part is None or i == 0 else part.reads_from(x), part)
                 self._rows[i][slice(None) if part is None else part.nodes] = rows
                 _record(trace, layers.operator, part)
             self._known[i][slice(None) if step is None else step.nodes] = True
-        return layers.head(self._rows[-1].index_select(0, nodes))
+            if not self.keep and i > 0:
+                self._forget(i - 1)
+        last = self._rows[-1] if nodes is None else self._rows[-1].index_select(0, nodes)
+        if not self.keep:
+            self._forget(len(self._rows) - 1)
+            self.clear()
+        return torch.cat([layers.head(part) for part in last.split(self.chunk_size or max(len(last), 1))])
 
-    def of_all(self, compute: Callable[[], Tensor], graph: tuple, nodes: Tensor) -> Tensor:
+    def of_all(self, compute: Callable[[], Tensor], graph: tuple, nodes: Tensor | None) -> Tensor:
         r"""Rows of what :obj:`compute()` returns for all nodes of a graph, for a GNN that does not come apart."""
+        if not self.keep:
+            return compute() if nodes is None else compute().index_select(0, nodes)
         if len(graph) != len(self._graph) or any(a is not b for a, b in zip(graph, self._graph, strict=True)):
             self.clear()
             self._graph, self._rows = graph, [compute()]
-        return self._rows[0].index_select(0, nodes)
+        return self._rows[0] if nodes is None else self._rows[0].index_select(0, nodes)
 
     def _follow(self, layers: Layers) -> None:
         r"""Forgets what is stale on another graph or other features: the rows of layer :math:`l` for which the row of
@@ -116,17 +134,32 @@ class LayerCache:
                 self._known[i][: known.numel()] &= known
             self._rows = [self._grown(i, rows, num_nodes) for i, rows in enumerate(self._rows)]
 
-    def _parts(self, step: Step | None, layers: Layers) -> Iterable[Step | None]:
+    def _plan(self, layers: Layers, nodes: Tensor | None) -> Sequence[Step | None]:
+        if nodes is None:
+            return [None] * len(layers.widths)
+        return plan(layers.operator, nodes, layers.widths, self._known)
+
+    def _parts(self, i: int, step: Step | None, layers: Layers) -> Iterable[Step | None]:
         if self.chunk_size is None:
             return [step]
-        every = torch.arange(layers.x.size(0), device=layers.x.device)
-        return (step or Step(layers.operator, every, None)).split(self.chunk_size)
+        nodes = torch.arange(layers.x.size(0), device=layers.x.device) if step is None else step.nodes
+        if layers.multiplies and (i > 0 or layers.first_hop):
+            return (Step(layers.operator, part, None, once=True) for part in nodes.split(self.chunk_size))
+        return Step(layers.operator, nodes, None).split(self.chunk_size)
+
+    def _forget(self, i: int) -> None:
+        self._rows[i] = self._rows[i].new_empty(0, self._rows[i].size(1))
+        if self.folder is not None:
+            self._file(i).unlink()
 
     def _empty(self, i: int, num_rows: int, width: int, like: Tensor) -> Tensor:
         if self.folder is None:
             return like.new_empty(num_rows, width)
-        path, size = str(Path(self.folder) / f"layer{i}.bin"), num_rows * width
-        return torch.from_file(path, shared=True, size=size, dtype=like.dtype).view(num_rows, width)
+        file = torch.from_file(str(self._file(i)), shared=True, size=num_rows * width, dtype=like.dtype)
+        return file.view(num_rows, width)
+
+    def _file(self, i: int) -> Path:
+        return Path(self.folder or "") / f"layer{i}.bin"
 
     def _grown(self, i: int, rows: Tensor, num_rows: int) -> Tensor:
         if num_rows == rows.size(0):

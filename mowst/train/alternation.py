@@ -11,10 +11,11 @@ from mowst.loss import mowst_star_loss, reached_loss
 from mowst.nn.cascade import Cascade
 from mowst.nn.evaluating import evaluating
 from mowst.task import GraphTask
+from mowst.train.answers import expert_logits
 from mowst.train.config import MIXTURES, TrainConfig
 from mowst.train.crossfit import cross_fit, temperature
 from mowst.train.journal import Journal
-from mowst.train.scores import evaluate_splits, score_expert
+from mowst.train.scores import answers, evaluate_splits, score_expert
 from mowst.train.stacking import stack
 from mowst.train.state import Snapshot, random_state, set_random_state, training_only
 from mowst.train.turn import WORST, Loss, Objective, Progress, Score, Turn, score_of, validate
@@ -97,10 +98,7 @@ class Training:
 
     @torch.no_grad()
     def _answered(self) -> dict[str, float]:
-        data = self._whole.data
-        with evaluating(self.model):
-            answer = self.model(data.x, data.edge_index, data.edge_weight)
-        return evaluate_splits(answer.prob, self._whole)
+        return evaluate_splits(answers(self.model, self._whole)[0][self.model.route], self._whole)
 
     def _mixture(self) -> Generator[dict, None, None]:
         unseen, gate_turn = None, None
@@ -136,13 +134,13 @@ class Training:
     @torch.no_grad()
     def _calibrate(self, expert: str, unseen: list[Tensor] | None) -> None:
         task, k = self.task, self.model.expert_names.index(expert)
-        data, split = task.data, "val" if unseen is None else "train"
+        split = "val" if unseen is None else "train"
 
         def find() -> float:
             if unseen is not None:
                 return temperature(unseen[k], task.labels(split), task.class_weights)
             with evaluating(self.model):
-                logits = self.model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=task.index(split))
+                logits = expert_logits(self.model, k, task, task.index(split))
             return temperature(logits, task.labels(split), task.class_weights)
 
         found = self._journal.once(find)

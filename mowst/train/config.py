@@ -13,6 +13,12 @@ ONLY_IN = {
     "weight_floor": (("mowst",), "only the strong turn of 'mowst' weighs its nodes"),
     "calibrate": (MIXTURES, "a temperature changes no answer of an expert alone"),
 }
+ONLY_WITH = {
+    "num_parts": ("random",),
+    "batch_size": ("neighbor",),
+    "num_neighbors": ("neighbor",),
+    "batches_per_step": ("random", "neighbor"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,20 @@ class TrainConfig:
             paper. "folds": they are fitted once, to predictions on training nodes by experts that were trained on the
             other folds.
         gate_folds: the number of folds, of validation nodes or of training nodes, in the first and the last of these.
+        batches: what a step trains on: "full", all training nodes in the whole graph; "random", those of a part of a
+            random partition of all nodes, in the graph that the part induces, as PyG's RandomNodeLoader draws them;
+            "neighbor", batches of them in a graph of sampled neighbours, as PyG's NeighborLoader samples them. An epoch
+            goes once through all, see mowst.train.batches; where no expert reads the graph, batches are plain rows.
+            With normalize_weights each batch divides by the sum of its own weights.
+        num_parts: the number of parts of "random", 4 by default.
+        batch_size: the number of training nodes in a batch of "neighbor", 1024 by default.
+        num_neighbors: the number of neighbours that "neighbor" samples for each node, hop by hop, -1 for all, by
+            default 10 in each of two hops.
+        batches_per_step: the batches whose gradients make one step, by default one for each process.
+        precision: "32", or "bf16" for the experts' forward in training, by torch.autocast; losses, evaluation and
+            selection stay in single precision.
+        checkpoint_activations: compute each layer of our graph experts again in the backward pass and keep only what
+            goes into it: less memory, more time.
         calibrate: with "train" or "folds", divide the logits of each expert that has a confidence, after its
             pretraining, by the temperature that fits them to the validation nodes, or to the predictions out of fold.
     """
@@ -64,6 +84,13 @@ class TrainConfig:
     gate_fit: Literal["validation", "train", "folds"] = "validation"
     gate_folds: int = 10
     calibrate: bool = False
+    batches: Literal["full", "random", "neighbor"] = "full"
+    num_parts: int | None = None
+    batch_size: int | None = None
+    num_neighbors: tuple[int, ...] | None = None
+    batches_per_step: int | None = None
+    precision: Literal["32", "bf16"] = "32"
+    checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
         choices = {
@@ -71,12 +98,14 @@ class TrainConfig:
             "pretrain": ("none", "weak", "strong", "both"),
             "select": ("loss", "metric"),
             "gate_fit": ("validation", "train", "folds"),
+            "batches": ("full", "random", "neighbor"),
+            "precision": ("32", "bf16"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {list(allowed)}, got {getattr(self, name)!r}")
         least = {"epochs": 1, "rounds": 0, "eval_every": 1, "patience": 1, "round_patience": 1, "gate_folds": 2}
-        for name, bound in least.items():
+        for name, bound in (least | {"num_parts": 1, "batch_size": 1, "batches_per_step": 1}).items():
             value = getattr(self, name)
             if value is not None and (value < bound or value != int(value)):
                 raise ValueError(f"{name} must be a whole number of at least {bound}, got {value!r}")
@@ -84,6 +113,11 @@ class TrainConfig:
             raise ValueError(
                 "gate_fit='validation' fits temperatures by itself: calibrate goes with 'train' or 'folds'"
             )
+        for name, kinds in ONLY_WITH.items():
+            if getattr(self, name) is not None and self.batches not in kinds:
+                raise ValueError(f"{name} changes nothing with batches={self.batches!r}, only with {list(kinds)}")
+        if any(number < -1 or number == 0 for number in self.num_neighbors or ()):
+            raise ValueError(f"num_neighbors must be numbers above zero, or -1 for all, got {self.num_neighbors!r}")
         if not 0 <= self.weight_floor <= 1:
             raise ValueError(f"weight_floor must lie in [0, 1], got {self.weight_floor!r}")
         if not self.lr > 0:

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from mowst.nn.cascade import Cascade
 from mowst.nn.evaluating import evaluating
 from mowst.task import GraphTask
+from mowst.train.answers import expert_logits
 from mowst.train.config import TrainConfig
 from mowst.train.state import Snapshot
 from mowst.train.turn import Turn
@@ -47,7 +48,7 @@ def cross_fit(
     Shapes:
         - **output:** :math:`(n, C)` for each expert, in the order of :obj:`task.index("train")`
     """
-    data, index, y, route = task.data, task.index("train"), task.labels("train"), model.route
+    index, y, route = task.index("train"), task.labels("train"), model.route
     logits = [torch.zeros(y.numel(), task.num_classes, device=y.device) for _ in model.expert_names]
     start = Snapshot(model)
     start.states = once(lambda: start.states)
@@ -64,7 +65,7 @@ def cross_fit(
 
             def answer(k: int = k, nodes: Tensor = index[held]) -> Tensor:
                 with torch.no_grad(), evaluating(model):
-                    return model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=nodes)
+                    return expert_logits(model, k, task, nodes)
 
             logits[k][held] = once(answer).to(logits[k])
     start.restore()

@@ -11,11 +11,15 @@ from typing import Any
 import torch
 
 from mowst.nn.cascade import Cascade
+from mowst.nn.contract import takes_edges
 from mowst.nn.evaluating import evaluating
 from mowst.task import GraphTask
 from mowst.train.alternation import Training
+from mowst.train.answers import expert_logits
+from mowst.train.batches import check_sampler
 from mowst.train.callbacks import Callback
-from mowst.train.config import MIXTURES, check_method, make_config
+from mowst.train.config import MIXTURES, TrainConfig, check_method, make_config
+from mowst.train.memory import check_precision, recomputing
 from mowst.train.run_folder import RunFolder, refuse_differences
 from mowst.train.scores import FitResult, score_expert, score_model
 
@@ -81,6 +85,7 @@ def fit(
         ValueError: if the method or a setting is unknown or impossible, or the model does not fit the task (nor does an
             expert with weights for each node an inductive one); if a run that is resumed was begun otherwise.
         InterruptedError: if the run folder was asked to stop the run; a checkpoint was written.
+        ImportError: if neighbours shall be sampled and PyG's sampler is not installed.
         FloatingPointError: if the loss becomes infinite or NaN; the best state so far is then in the model.
     """
     config = make_config(**settings)
@@ -91,7 +96,10 @@ def fit(
         device = next((p.device for p in model.parameters()), task.data.x.device)
     model.to(device)
     task = task if task.data.x.device == torch.device(device) else task.to(device)
-    _check_fit(model, task, model.expert_names if method in MIXTURES else (method,))
+    experts = model.expert_names if method in MIXTURES else (method,)
+    check_sampler(config)
+    check_precision(config.precision, task.data.x.device)
+    _check_fit(model, task, experts, config)
     state = None
     if run_dir and resume:
         state = run_dir.resume()
@@ -106,7 +114,8 @@ def fit(
     history = state["history"] if state else []
     start = time.perf_counter() - (state["seconds"] if state else 0.0)
     training = Training(model, task, method, config, state and state["training"])
-    with closing(iter(training)) as records:
+    again = recomputing([getattr(model, name) for name in experts], config.checkpoint_activations)
+    with again, closing(iter(training)) as records:
         for record in records:
             history.append(record)
             for callback in (*callbacks, *([run_dir.append] if run_dir else [])):
@@ -167,9 +176,8 @@ def _check_state(state: dict[str, Any] | None, model: Cascade, task: GraphTask) 
 
 
 @torch.no_grad()
-def _check_fit(model: Cascade, task: GraphTask, experts: Sequence[str]) -> None:
+def _check_fit(model: Cascade, task: GraphTask, experts: Sequence[str], config: TrainConfig) -> None:
     # One forward before any optimiser exists: it also materialises lazy modules.
-    data = task.visible.data
     with evaluating(model):
         for k, name in enumerate(model.expert_names):
             if name not in experts:
@@ -180,11 +188,16 @@ def _check_fit(model: Cascade, task: GraphTask, experts: Sequence[str]) -> None:
                     f"the {name} expert {type(expert).__name__} has weights for each node, and '{task.name}' is "
                     "inductive: its test nodes are unseen in training; choose another expert, or inductive=False"
                 )
-            logits = model.logits(k, data.x, data.edge_index, data.edge_weight)
+            if config.batches != "full" and takes_edges(expert) and not getattr(expert, "inductive", True):
+                raise ValueError(
+                    f"the {name} expert {type(expert).__name__} has weights for each node and answers for all nodes at "
+                    f"once, not for batches={config.batches!r}: choose another expert, or batches='full'"
+                )
+            logits = expert_logits(model, k, task.visible)
             if logits.size(1) != task.num_classes:
                 raise ValueError(
                     f"the {name} expert returns {logits.size(1)} classes, the task '{task.name}' has "
                     f"{task.num_classes}: build it with out_channels={task.num_classes}"
                 )
             if len(experts) > 1 and k < len(model.gate_names):
-                model.gate(k, logits, data.x)
+                model.gate(k, logits, task.visible.data.x)

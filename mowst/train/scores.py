@@ -10,6 +10,7 @@ from mowst.nn.cascade import Cascade
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mixture import shares
 from mowst.task import GraphTask
+from mowst.train.answers import expert_logits
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ def score_model(model: Cascade, task: GraphTask) -> dict[str, Any]:
     r"""The score fields of :class:`FitResult`, from one forward in evaluation mode; of an inductive task from a second
     one, which scores train and val where no test node is seen.
     """
-    probs, gates = _answers(model, task)
+    probs, gates = answers(model, task)
     scores = {name: evaluate_splits(prob, task) for name, prob in probs.items()}
     if task.visible is not task:
-        for name, prob in _answers(model, task.visible)[0].items():
+        for name, prob in answers(model, task.visible)[0].items():
             scores[name] |= evaluate_splits(prob, task.visible)
     parts = dict(zip(model.expert_names, shares(model.routed(gates)), strict=True))
     mean_shares = {name: float(share[task.index("test")].mean()) for name, share in parts.items()}
@@ -75,9 +76,8 @@ def score_model(model: Cascade, task: GraphTask) -> dict[str, Any]:
 @torch.no_grad()
 def score_expert(model: Cascade, task: GraphTask, expert: str) -> dict[str, float]:
     r"""The score of one expert of the model, by name, on every split, as in :func:`score_model`."""
-    data, k = task.data, model.expert_names.index(expert)
     with evaluating(model):
-        logits = model.logits(k, data.x, data.edge_index, data.edge_weight)
+        logits = expert_logits(model, model.expert_names.index(expert), task)
     scores = evaluate_splits(logits.softmax(dim=-1), task)
     return scores if task.visible is task else scores | score_expert(model, task.visible, expert)
 
@@ -87,11 +87,12 @@ def evaluate_splits(prob: Tensor, task: GraphTask) -> dict[str, float]:
     return {split: task.evaluate(prob, split) for split in task.splits}
 
 
-def _answers(model: Cascade, task: GraphTask) -> tuple[dict[str, Tensor], list[Tensor]]:
-    # Of every expert by name and of the gates' mixture, whatever the route; and the gates' confidences.
-    data = task.data
+def answers(model: Cascade, task: GraphTask) -> tuple[dict[str, Tensor], list[Tensor]]:
+    r"""The class probabilities :math:`(N, C)` of every expert by name and of the gates' mixture, whatever the route;
+    and the gates' confidences :math:`(N)`.
+    """
     with evaluating(model):
-        logits = [model.logits(k, data.x, data.edge_index, data.edge_weight) for k, _ in enumerate(model.expert_names)]
-        gates = [model.gate(k, logits[k], data.x) for k, _ in enumerate(model.gate_names)]
+        logits = [expert_logits(model, k, task) for k, _ in enumerate(model.expert_names)]
+        gates = [model.gate(k, logits[k], task.data.x) for k, _ in enumerate(model.gate_names)]
     probs = {name: z.softmax(dim=-1) for name, z in zip(model.expert_names, logits, strict=True)}
     return probs | {"mixture": model.mixture(logits, gates)}, gates

@@ -18,6 +18,7 @@ from mowst.nn.cascade import Cascade
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mixture import MIXES, mixture_log_prob
 from mowst.task import GraphTask
+from mowst.train.answers import expert_logits
 from mowst.train.state import Snapshot
 
 
@@ -52,7 +53,7 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> dict[str, float]:
         FloatingPointError: if the logits of an expert on the validation nodes are not finite.
     """
     task = task.visible
-    data, nodes, y = task.data, task.index("val"), task.labels("val")
+    nodes, y = task.index("val"), task.labels("val")
     if min(folds, y.numel()) < 2:
         raise ValueError(
             f"confidences are fitted to two validation nodes or more in two folds or more, got {y.numel()} in {folds}"
@@ -61,10 +62,7 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> dict[str, float]:
     with evaluating(model):
         model.temperatures = [1.0] * len(model.expert_names)
         with torch.no_grad():
-            logits = [
-                model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=nodes)
-                for k in range(len(model.expert_names))
-            ]
+            logits = [expert_logits(model, k, task, nodes) for k in range(len(model.expert_names))]
         for name, z in zip(model.expert_names, logits, strict=True):
             if not z.isfinite().all():
                 raise FloatingPointError(f"the logits of the {name} expert on the validation nodes are not finite")

@@ -2,7 +2,7 @@ r"""One turn of training: some parts of the model learn, the others are constant
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,10 @@ from torch.nn.functional import cross_entropy
 from mowst.nn.cascade import Cascade
 from mowst.nn.contract import takes_edges
 from mowst.task import GraphTask
+from mowst.train.answers import expert_logits
+from mowst.train.batches import Batch, Batches
 from mowst.train.config import TrainConfig
+from mowst.train.memory import autocast
 from mowst.train.state import Snapshot, parameters_of, training_only
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
@@ -42,6 +45,9 @@ class Objective:
         loss (callable): :obj:`loss(logits, confidences, y)` of the training nodes, weak to strong.
         logits (list[Tensor], optional): what the experts, none of which learns, shall answer on the training nodes in
             place of their own answer. (default: :obj:`None`)
+        precision (str, optional): of the experts that learn, in their forward for the loss: :obj:`"32"`, or
+            :obj:`"bf16"` by autocast. Losses, confidences and answers are in single precision.
+            (default: :obj:`"32"`)
     """
 
     def __init__(
@@ -51,24 +57,37 @@ class Objective:
         trained: Sequence[str],
         loss: Loss,
         logits: Sequence[Tensor] | None = None,
+        precision: str = "32",
     ) -> None:
         self.model = model
         self.task = task
         self.trained = tuple(trained)
         self._loss = loss
+        self._precision = precision
         self._constants: dict[str, dict[str, Tensor]] = {"train": {}, "val": {}}
         if model.route == "mixture":
             with torch.no_grad():
                 self._keep_constants(logits)
 
-    def loss(self) -> Tensor:
-        r"""The training loss, from one forward in training mode of the parts that learn."""
+    @property
+    def reads_graph(self) -> bool:
+        r"""Whether an expert that reads edges runs for the loss."""
+        names = self.model.expert_names if self.model.route == "mixture" else (self.model.route,)
+        running = (name for name in names if name not in self._constants["train"])
+        return any(takes_edges(getattr(self.model, name)) for name in running)
+
+    def loss(self, batch: Batch | None = None) -> Tensor:
+        r"""The training loss, from one forward in training mode of the parts that learn, on all training nodes; or the
+        share of it that is the nodes' of a batch.
+        """
         for name in self.trained:
             getattr(self.model, name).train()
-        y = self.task.labels("train")
+        y = _of(self.task.labels("train"), batch)
         if self.model.route != "mixture":
-            return cross_entropy(self._logits(self._routed, "train"), y, weight=self.task.class_weights)
-        return self._loss(*self._outputs("train"), y)
+            loss = cross_entropy(self._logits(self._routed, "train", batch), y, weight=self.task.class_weights)
+        else:
+            loss = self._loss(*self._outputs("train", batch), y)
+        return loss if batch is None else batch.share * loss
 
     @torch.no_grad()
     def answer(self) -> Answer:
@@ -86,33 +105,53 @@ class Objective:
         return self.model.expert_names.index(self.model.route)
 
     def _keep_constants(self, train_logits: Sequence[Tensor] | None) -> None:
-        model, data, constants = self.model, self.task.data, {}
+        model, constants = self.model, {}
         for k, name in enumerate(model.expert_names):
             if name in self.trained:
                 continue
-            constants[name] = model.logits(k, data.x, data.edge_index, data.edge_weight)
+            constants[name] = expert_logits(model, k, self.task)
             if k < len(model.gate_names) and model.gate_names[k] not in self.trained:
-                constants[model.gate_names[k]] = model.gate(k, constants[name], data.x)
+                constants[model.gate_names[k]] = model.gate(k, constants[name], self.task.data.x)
         for split, kept in self._constants.items():
             kept.update({name: value[self.task.index(split)] for name, value in constants.items()})
         if train_logits is not None:
             self._constants["train"].update(zip(model.expert_names, train_logits, strict=True))
 
-    def _outputs(self, split: str) -> tuple[list[Tensor], list[Tensor]]:
-        logits = [self._logits(k, split) for k in range(len(self.model.expert_names))]
-        constants, x = self._constants[split], self.task.features(split)
+    def _outputs(self, split: str, batch: Batch | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        logits = [self._logits(k, split, batch) for k in range(len(self.model.expert_names))]
+        constants = self._constants[split]
         return logits, [
-            constants[name] if name in constants else self.model.gate(k, logits[k], x)
+            _of(constants[name], batch) if name in constants else self.model.gate(k, logits[k], self._x(split, batch))
             for k, name in enumerate(self.model.gate_names)
         ]
 
-    def _logits(self, k: int, split: str) -> Tensor:
-        name, data = self.model.expert_names[k], self.task.data
+    def _logits(self, k: int, split: str, batch: Batch | None = None) -> Tensor:
+        name = self.model.expert_names[k]
         if name in self._constants[split]:
-            return self._constants[split][name]
+            return _of(self._constants[split][name], batch)
+        if split == "train":
+            with autocast(self._precision, self.task.data.x.device):
+                logits = self._learning(k, batch)
+            return logits if self._precision == "32" else logits.float()
         if not takes_edges(getattr(self.model, name)):
             return self.model.logits(k, self.task.features(split))
-        return self.model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=self.task.index(split))
+        return expert_logits(self.model, k, self.task, self.task.index(split))
+
+    def _learning(self, k: int, batch: Batch | None) -> Tensor:
+        if not takes_edges(getattr(self.model, self.model.expert_names[k])):
+            return self.model.logits(k, self._x("train", batch))
+        if batch is None:
+            data, nodes = self.task.data, self.task.index("train")
+            return self.model.logits(k, data.x, data.edge_index, data.edge_weight, nodes=nodes)
+        data = batch.graph
+        return self.model.logits(k, data.x, data.edge_index, data.edge_weight)[batch.at]
+
+    def _x(self, split: str, batch: Batch | None) -> Tensor:
+        return self.task.features(split) if batch is None else batch.x
+
+
+def _of(values: Tensor, batch: Batch | None) -> Tensor:
+    return values if batch is None else values[batch.rows]
 
 
 @dataclass
@@ -174,11 +213,12 @@ class Turn:
         now = self.progress = self.progress or Progress(bar, kept.states)
         kept.states, start = now.kept, time.perf_counter() - now.seconds
         with training_only(self.model, self.trained):
-            objective = Objective(self.model, task, self.trained, self.loss, logits)
+            objective = Objective(self.model, task, self.trained, self.loss, logits, config.precision)
+            batches = None if config.batches == "full" else Batches(task, config, objective.reads_graph)
             try:
                 while now.epoch < config.epochs and not self._is_out_of_patience(now):
                     now.epoch += 1
-                    loss = self._step(objective, now.epoch)
+                    loss = self._epoch(objective, batches, now.epoch)
                     if not self._is_evaluated(now.epoch):
                         continue
                     record: dict[str, Any] = {"round": round, "turn": self.name, "epoch": now.epoch, "loss": loss}
@@ -204,16 +244,24 @@ class Turn:
         patience = self.config.patience
         return patience is not None and self._is_evaluated(now.epoch) and now.epoch - now.reached_at >= patience
 
-    def _step(self, objective: Objective, epoch: int) -> float:
+    def _epoch(self, objective: Objective, batches: Batches | None, epoch: int) -> float:
+        if batches is None:
+            return self._step(map(objective.loss, [None]), epoch)
+        steps = batches.steps(self.config.batches_per_step or 1)
+        losses = (batches.losses(objective.loss, step, scale=len(steps)) for step in steps)
+        return sum(self._step(step, epoch) for step in losses) / len(steps)
+
+    def _step(self, losses: Iterable[Tensor], epoch: int) -> float:
         self.optimizer.zero_grad(set_to_none=True)
-        loss = objective.loss()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss became {value} in epoch {epoch} of the {self.name} turn; the best state so far is in the "
-                "model; a lower lr may help"
-            )
-        loss.backward()
+        value = 0.0
+        for loss in losses:
+            value += float(loss.detach())
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"the loss became {value} in epoch {epoch} of the {self.name} turn; the best state so far is in "
+                    "the model; a lower lr may help"
+                )
+            loss.backward()
         self.optimizer.step()
         return value
 

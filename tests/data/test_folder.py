@@ -1,6 +1,7 @@
 import csv
 import os
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
-from mowst import GraphTask, load_task
+from mowst import GCN, MLP, GraphTask, MonotoneConfidence, Mowst, fit, load_task, seed_everything
 from mowst.data.folder import load_folder
 from mowst.data.splits import stratified_split
 
@@ -51,6 +52,42 @@ def same(one, other):
         and (one.data.edge_weight is None) == (other.data.edge_weight is None)
         and (one.data.edge_weight is None or torch.equal(one.data.edge_weight, other.data.edge_weight))
     )
+
+
+def mapped(path):
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("tells no maps")
+    return str(path) in maps.read_text()
+
+
+def test_float32_features_are_mapped_and_train_as_those_in_memory(tmp_path, data):
+    folders, results = [tmp_path / name for name in ("file", "memory")], []
+    words = np.full((data.num_nodes, 1), "", dtype=object)
+    for key in ("train", "val", "test"):
+        words[data[f"{key}_mask"].numpy(), 0] = key
+    for folder, kind in zip(folders, (np.float32, np.float64), strict=True):
+        write(folder, {"splits": [["split"], *words.tolist()]})
+        np.save(folder / "features.npy", data.x.numpy().astype(kind))
+        np.save(folder / "edges.npy", data.edge_index.t().numpy())
+        np.save(folder / "labels.npy", data.y.numpy())
+    tasks = [load_task(folder) for folder in folders]
+    assert [mapped(folder / "features.npy") for folder in folders] == [True, False]
+    assert same(*tasks)
+    for task in tasks:
+        seed_everything(0)
+        sizes = {"in_channels": task.num_features, "hidden_channels": 4, "out_channels": 3}
+        model = Mowst(MLP(**sizes), GCN(**sizes, num_layers=2), MonotoneConfidence())
+        results.append(fit(model, task, epochs=2, rounds=1, batches="random", num_parts=2).history)
+    strip = [[{k: v for k, v in record.items() if k != "seconds"} for record in history] for history in results]
+    assert strip[0] == strip[1]
+
+
+def test_what_is_written_to_mapped_features_stays_in_memory(tmp_path):
+    folder = write(tmp_path / "mine", {key: rows for key, rows in PLAIN.items() if key != "features"})
+    np.save(folder / "features.npy", np.array(FEATURES, dtype=np.float32))
+    load_task(folder).data.x.zero_()
+    assert np.load(folder / "features.npy").tolist() == FEATURES
 
 
 @pytest.mark.parametrize("tables", [PLAIN, NAMED], ids=["plain", "named"])

@@ -61,3 +61,13 @@ def test_transpose_of_symmetric_matrix_is_itself():
 
 def test_indices_are_32_bit():
     assert Operator(random_matrix(6, 9)).matrix.col_indices().dtype == torch.int32
+
+
+@pytest.mark.parametrize("nodes", [[2, 3, 4], [0], [5], [4, 3], [1, 3], [2, 2], []], ids=str)
+def test_rows_are_those_of_the_matrix_and_views_where_they_are_consecutive(nodes):
+    matrix = random_matrix(6, 9)
+    operator = Operator(matrix)
+    rows = operator.rows(torch.tensor(nodes, dtype=torch.long))
+    assert np.array_equal(rows.matrix.to_dense().numpy(), matrix.toarray()[nodes])
+    values = (part.matrix.values().untyped_storage().data_ptr() for part in (rows, operator))
+    assert (len(set(values)) == 1) == (len(nodes) > 0 and nodes == list(range(nodes[0], nodes[0] + len(nodes))))

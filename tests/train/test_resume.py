@@ -23,6 +23,8 @@ RUNS = {
     "mowst-star": ("mowst-star", {"optimizer": "adamw"}),
     "mowst-star in turns": ("mowst-star", {"in_turns": True}),
     "one expert": ("strong", {}),
+    "mowst in batches": ("mowst", {"batches": "random", "num_parts": 3, "batches_per_step": 2}),
+    "mowst-star in batches": ("mowst-star", {"batches": "random", "gate_fit": "train"}),
 }
 
 

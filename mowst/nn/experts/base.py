@@ -1,5 +1,6 @@
 """What our graph experts share: the layer product, fast dropout, refused edge weights."""
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from mowst.graph.propagate import Operator, propagate
 from mowst.nn.dropout import Dropout
 from mowst.nn.experts.blocks import activate, feature_linear, node_norm
 from mowst.nn.layers import Layers
+from mowst.nn.recompute import recomputed
 
 
 class FastConv(MessagePassing):
@@ -68,16 +70,21 @@ class FastConv(MessagePassing):
         side: the first where :math:`\mathbf{P} \mathbf{X}` is a constant, computed once, or narrow, or of few rows.
         """
         features = self.features(x)
-        if features is None and self.first and not x.requires_grad and (step is None or not step.once):
-            graph = adjacency(edge_index, edge_weight, num_nodes=x.size(0))
-            hop = graph.first_hop(x, self.kind, **self.options())
-            return F.linear(hop if step is None else hop.index_select(0, step.nodes), weight, bias)
+        if features is None and self.first and not x.requires_grad:
+            graph, options = adjacency(edge_index, edge_weight, num_nodes=x.size(0)), self.options()
+            if step is None or not step.once or graph.knows_first_hop(x, self.kind, **options):
+                hop = graph.first_hop(x, self.kind, **options)
+                return F.linear(hop if step is None else hop.index_select(0, step.nodes), weight, bias)
         operator = self.operator(x, edge_index, edge_weight) if step is None else step.operator
         if step is not None and self.first and step.before is not None:
             x, features = (step.reads_from(x), None) if features is None else (x, features.rows(step.before))
-        if features is None and aggregates_first(operator.num_entries, *operator.shape, *weight.t().shape):
+        if step is not None and step.once and step.before is None and weight.size(0) < weight.size(1):
+            # One chunk of many that read the rows of all nodes: a map that narrows them is computed once for all.
+            hidden = step.whole.plans.get((x, weight), lambda: F.linear(x, weight))
+        elif features is None and aggregates_first(operator.num_entries, *operator.shape, *weight.t().shape):
             return F.linear(propagate(operator, x), weight, bias)
-        hidden = F.linear(x, weight) if features is None else linear(features, weight)
+        else:
+            hidden = F.linear(x, weight) if features is None else linear(features, weight)
         out = propagate(operator, hidden)
         return out if bias is None else out.add_(bias)
 
@@ -115,12 +122,16 @@ class Expert(BasicGNN):
             makes that faster. (default: :obj:`None`)
         **kwargs (optional): Further arguments of the PyG model and of its layers.
 
+    Attributes:
+        checkpoint_activations (bool): Whether layers are computed again in the backward pass, which saves memory.
+
     Shapes:
         - **input:** x :math:`(N, F_{in})`, edge_index :math:`(2, |\mathcal{E}|)`, edge_weight :math:`(|\mathcal{E}|)`
         - **output:** logits :math:`(N, F_{out})`
     """
 
     inductive = True
+    checkpoint_activations = False
 
     def __init__(
         self,
@@ -201,9 +212,11 @@ class Expert(BasicGNN):
         if kwargs:
             return super().forward(x, edge_index, edge_weight, **kwargs)
         weight: dict[str, Any] = {"edge_weight": edge_weight} if self.supports_edge_weight else {}
+        again = self.checkpoint_activations and torch.is_grad_enabled()
+        layer = partial(recomputed, self, self._layer) if again else self._layer
         xs = []
         for i in range(self.num_layers):
-            x = self._layer(i, x, edge_index, **weight)
+            x = layer(i, x, edge_index, **weight)
             if hasattr(self, "jk"):
                 xs.append(x)
         x = self.jk(xs) if hasattr(self, "jk") else x
@@ -231,6 +244,7 @@ class Expert(BasicGNN):
             lambda i, rows, step: self._layer(i, rows, edge_index, step=step, **weight),
             self.lin if hasattr(self, "lin") else torch.nn.Identity(),
             first_hop=self.lin_in is None and features is None and not x.requires_grad,
+            multiplies=True,
         )
 
     def _layer(self, i: int, x: Tensor, edge_index: Tensor, *, step: Step | None = None, **weight: Any) -> Tensor:

@@ -1,0 +1,104 @@
+r"""Layer by layer and chunk by chunk is the full forward, and nothing of the graph's length stays behind."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torch_geometric.nn as pyg
+
+from mowst import MLP, build_expert
+from mowst.inference import layerwise_logits
+from mowst.nn import layers
+from mowst.nn.experts import base
+
+N, F_IN, CLASSES = 40, 6, 3
+SIZES = {"in_channels": F_IN, "hidden_channels": 8, "out_channels": CLASSES, "num_layers": 3}
+APART = {
+    **{name: lambda name=name: build_expert(name, **SIZES) for name in ("gcn", "sage", "gin", "gcn-skip", "gin-skip")},
+    "gcn, sparse features": lambda: build_expert("gcn", **SIZES, sparse_features=True),
+    "tuned-gcn": lambda: build_expert("tuned-gcn", **SIZES, norm="batch_norm", skip=True, pre_linear=True),
+    "tuned-sage": lambda: build_expert("tuned-sage", **SIZES, norm="layer_norm", skip=True),
+    "PyG's GCN": lambda: pyg.GCN(**SIZES, norm="batch_norm", jk="last"),
+    "PyG's GIN": lambda: pyg.GIN(**SIZES),
+    "MLP": lambda: MLP(**SIZES),
+}
+WHOLE = {name: lambda name=name: build_expert(name, **SIZES) for name in ("gat", "h2gcn", "gprgnn")}
+
+
+def graph(num_nodes=N):
+    torch.manual_seed(0)
+    return torch.randn(num_nodes, F_IN), torch.randint(num_nodes, (2, 4 * num_nodes))
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["memory", "folder"])
+@pytest.mark.parametrize("chunk_size", [1, 7, 2 * N])
+@pytest.mark.parametrize("name", [*APART, *WHOLE])
+def test_is_the_full_forward(name, chunk_size, folder, tmp_path):
+    (x, edge_index), expert = graph(), {**APART, **WHOLE}[name]()
+    expected = expert.eval()(x, edge_index) if name != "MLP" else expert.eval()(x)
+    options = {"chunk_size": chunk_size, "folder": tmp_path if folder else None}
+    found = layerwise_logits(expert.train(), x, edge_index, **options)
+    torch.testing.assert_close(found, expected.detach())
+    assert expert.training and not found.requires_grad
+    nodes = torch.tensor([5, 3, 3, N - 1])
+    torch.testing.assert_close(layerwise_logits(expert, x, edge_index, nodes=nodes, **options), found[nodes])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["gcn", "sage", "gin"])
+def test_no_step_copies_the_rows_or_computes_more_than_its_chunk(name, monkeypatch):
+    (x, edge_index), expert, seen = graph(), APART[name](), []
+    original = layers.Step.reads_from
+    monkeypatch.setattr(layers.Step, "reads_from", lambda step, x: seen.append((step, x)) or original(step, x))
+    layerwise_logits(expert, x, edge_index, chunk_size=16)
+    assert len(seen) == 2 * 3, "the hidden layers, three chunks each"
+    for step, rows in seen:
+        assert original(step, rows) is rows and step.nodes.numel() <= 16
+        whole, part = (matrix.matrix.values() for matrix in (step.whole, step.operator))
+        assert part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
+
+
+def test_rows_of_a_layer_go_when_the_next_one_is_there(tmp_path, monkeypatch):
+    (x, edge_index), expert, files = graph(), APART["sage"](), []
+    original = layers.LayerCache._forget
+
+    def forget(cache, i):
+        original(cache, i)
+        files.append(sorted(path.name for path in tmp_path.rglob("layer*.bin")))
+
+    monkeypatch.setattr(layers.LayerCache, "_forget", forget)
+    layerwise_logits(expert, x, edge_index, chunk_size=16, folder=tmp_path)
+    assert files == [["layer1.bin", "layer2.bin"], ["layer2.bin"], []]
+
+
+def test_weights_and_float64():
+    x, edge_index = graph()
+    weight, expert = torch.rand(4 * N).double(), APART["gcn"]().double()
+    expected = expert.eval()(x.double(), edge_index, weight).detach()
+    torch.testing.assert_close(layerwise_logits(expert, x.double(), edge_index, weight, chunk_size=9), expected)
+
+
+def test_refusals(tmp_path):
+    x, edge_index = graph()
+    with pytest.raises(ValueError, match="at least 1"):
+        layerwise_logits(APART["gcn"](), x, edge_index, chunk_size=0)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        layerwise_logits(APART["gcn"](), x, edge_index, folder=tmp_path / "none")
+
+
+def test_a_narrowing_layer_maps_the_rows_of_all_nodes_once(monkeypatch):
+    x, edge_index = graph()
+    expert = build_expert("gcn", **{**SIZES, "hidden_channels": 64, "out_channels": 2})
+    mapped, original = [], F.linear
+    monkeypatch.setattr(F, "linear", lambda x, *args: mapped.append(x.size(0)) or original(x, *args))
+    with torch.inference_mode():
+        layerwise_logits(expert, x, edge_index, chunk_size=8)
+    assert mapped.count(N) == 1 and mapped.count(8) == 2 * N // 8
+
+
+def test_a_first_hop_that_is_at_hand_is_not_computed_again(monkeypatch):
+    (x, edge_index), expert, products = graph(), APART["sage"]().eval(), []
+    expert(x, edge_index)
+    original = base.propagate
+    monkeypatch.setattr(base, "propagate", lambda operator, x: products.append(x.size(1)) or original(operator, x))
+    layerwise_logits(expert, x, edge_index)
+    assert products == [SIZES["hidden_channels"], CLASSES]
