@@ -37,7 +37,8 @@ from mowst.study import (
     write_report,
 )
 from mowst.task import GraphTask
-from mowst.train import METHODS, ProgressBar, RunFolder, TrainConfig, environment, fit, score_model
+from mowst.train import METHODS, FitResult, ProgressBar, RunFolder, TrainConfig, environment, fit, score_model
+from mowst.train.distributed import from_first, is_first, joined
 
 PERCENT = "{:.2f}".format
 
@@ -158,6 +159,11 @@ def _spelled(argument: str) -> str:
 
 
 def _train(options: Namespace) -> None:
+    with joined(_device(options)):
+        _train_joined(options)
+
+
+def _train_joined(options: Namespace) -> None:
     mowst.seed_everything(options.seed)
     task = _load(options.data, options.root, options.split, options.as_dict())
     model = build_model(
@@ -167,8 +173,9 @@ def _train(options: Namespace) -> None:
         num_nodes=task.num_nodes,
     )
     config = {key: value for key, value in options.as_dict().items() if key not in ("config", "run_dir", "resume")}
-    folder = RunFolder(options.resume or options.run_dir or _new_run(options), config)
-    print(task.report() if Path(options.data).is_dir() else task, model, sep="\n")
+    folder = RunFolder(from_first(lambda: options.resume or options.run_dir or str(_new_run(options))), config)
+    if is_first():
+        print(task.report() if Path(options.data).is_dir() else task, model, sep="\n")
     signal.signal(signal.SIGTERM, folder.stop)
     result = fit(
         model,
@@ -177,15 +184,20 @@ def _train(options: Namespace) -> None:
         device=_device(options),
         run_dir=folder,
         resume=options.resume is not None,
-        callbacks=[ProgressBar(disable=None)],
+        callbacks=[ProgressBar(disable=None)] if is_first() else [],
         **asdict(_filled(TrainConfig, options)),
     )
+    if is_first():
+        _print_result(result, model, task.metric, options, folder)
+
+
+def _print_result(result: FitResult, model: Cascade, metric: str, options: Namespace, folder: RunFolder) -> None:
     names = _names(model, options)
     rows = {f"{names[expert]} alone": scores for expert, scores in result.alone.items()}
     if options.method.startswith("mowst"):
         rows |= {f"{names[part]} in it": scores for part, scores in result.scores.items() if part in names}
         rows[f"{options.method} ({result.route})"] = asdict(result)
-    _print_table(rows, task.metric, {names[expert]: share for expert, share in result.shares.items()}, result.expected)
+    _print_table(rows, metric, {names[expert]: share for expert, share in result.shares.items()}, result.expected)
     print(f"{result.seconds:.1f} s, {len(result.history)} evaluations; run folder: {folder.path}")
 
 
@@ -321,3 +333,7 @@ def _new_run(options: Namespace) -> Path:
     stem = f"{Path(options.data).resolve().name}-{strong}-{options.method}-split{options.split}-seed{options.seed}"
     taken = (Path("runs") / f"{stem}{suffix}" for suffix in ["", *(f"-{k}" for k in range(2, 10_000))])
     return next(path for path in taken if not path.exists())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

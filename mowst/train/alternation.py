@@ -14,6 +14,7 @@ from mowst.task import GraphTask
 from mowst.train.answers import expert_logits
 from mowst.train.config import MIXTURES, TrainConfig
 from mowst.train.crossfit import cross_fit, temperature
+from mowst.train.distributed import share_state
 from mowst.train.journal import Journal
 from mowst.train.scores import answers, evaluate_splits, score_expert
 from mowst.train.stacking import stack
@@ -91,7 +92,12 @@ class Training:
         yield from self._rounds(self._turns_of_a_round())
 
     def _stack(self) -> bool:
-        losses = self._journal.once(lambda: stack(self.model, self.task, self.config.gate_folds))
+        def fit_gates() -> dict[str, float]:
+            losses = stack(self.model, self.task, self.config.gate_folds)
+            share_state(self.model)
+            return losses
+
+        losses = self._journal.once(fit_gates)
         if kept := self._offer((-min(losses.values()), 0.0)):
             self.choices = losses
         return kept

@@ -2,8 +2,8 @@ r"""Training in one call."""
 
 import time
 import zlib
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from os import PathLike
 from typing import Any
@@ -19,6 +19,7 @@ from mowst.train.answers import expert_logits
 from mowst.train.batches import check_sampler
 from mowst.train.callbacks import Callback
 from mowst.train.config import MIXTURES, TrainConfig, check_method, make_config
+from mowst.train.distributed import agreed, check_processes, from_first, in_any, is_first, num_processes, share_state
 from mowst.train.memory import check_precision, recomputing
 from mowst.train.run_folder import RunFolder, refuse_differences
 from mowst.train.scores import FitResult, score_expert, score_model
@@ -58,6 +59,9 @@ def fit(
     cross-validated loss falls. With :obj:`gate_fit="train"` the weak turns train the confidence, as in the paper, and
     :obj:`select` also chooses at the end among the turns' states and the pretrained experts alone.
 
+    Called by several processes of one :mod:`torch.distributed` group, in each with the same arguments, it trains one
+    model: every process computes its share of the batches of each step, the first one writes, and all return the same.
+
     Of an inductive task, training and all choices see :attr:`~mowst.task.GraphTask.visible` alone.
 
     Training starts from the model's current parameters: call :func:`mowst.seed_everything` before building the
@@ -86,6 +90,7 @@ def fit(
             expert with weights for each node an inductive one); if a run that is resumed was begun otherwise.
         InterruptedError: if the run folder was asked to stop the run; a checkpoint was written.
         ImportError: if neighbours shall be sampled and PyG's sampler is not installed.
+        ConnectionError: if another process of the group ended; the run goes on from its last checkpoint.
         FloatingPointError: if the loss becomes infinite or NaN; the best state so far is then in the model.
     """
     config = make_config(**settings)
@@ -97,34 +102,43 @@ def fit(
     model.to(device)
     task = task if task.data.x.device == torch.device(device) else task.to(device)
     experts = model.expert_names if method in MIXTURES else (method,)
+    check_processes(config.batches, config.batches_per_step)
     check_sampler(config)
     check_precision(config.precision, task.data.x.device)
     _check_fit(model, task, experts, config)
+    made_on = _fingerprint(task)
+    if config.batches != "full":
+        made_on["batches per step"] = config.batches_per_step or num_processes()
     state = None
     if run_dir and resume:
-        state = run_dir.resume()
-        _check_state(state, model, task)
+        state = from_first(run_dir.resume)
+        _check_state(state, model, made_on)
     elif resume:
         raise ValueError("resume=True goes on with the run in a folder: give run_dir")
     elif run_dir:
-        run_dir.start()
+        from_first(run_dir.start)
     if reset:
         model.reset_parameters()
+    share_state(model)
+    torch.set_rng_state(agreed(torch.get_rng_state()))
 
     history = state["history"] if state else []
     start = time.perf_counter() - (state["seconds"] if state else 0.0)
     training = Training(model, task, method, config, state and state["training"])
     again = recomputing([getattr(model, name) for name in experts], config.checkpoint_activations)
-    with again, closing(iter(training)) as records:
+    with again, closing(iter(training)) as records, _resumable(run_dir):
         for record in records:
             history.append(record)
-            for callback in (*callbacks, *([run_dir.append] if run_dir else [])):
+            for callback in (*callbacks, *([run_dir.append] if run_dir and is_first() else [])):
                 callback(record)
-            if run_dir and run_dir.is_due(record, checkpoint_seconds):
+            if not run_dir:
+                continue
+            run_dir.stopping = in_any(run_dir.stopping)
+            if is_first() and run_dir.is_due(record, checkpoint_seconds):
                 made = {"training": training.state(), "seconds": time.perf_counter() - start}
-                run_dir.save_checkpoint(record, made | {"history": history, "task": _fingerprint(task)})
-                if run_dir.stopping:
-                    raise InterruptedError(f"the run was stopped; resume it from '{run_dir.path}'")
+                run_dir.save_checkpoint(record, made | {"history": history, "task": made_on})
+            if run_dir.stopping:
+                raise InterruptedError(f"the run was stopped; resume it from '{run_dir.path}'")
     model.eval()
     result = FitResult(
         method=method,
@@ -135,9 +149,20 @@ def fit(
         history=history,
         seconds=time.perf_counter() - start,
     )
-    if run_dir:
+    if run_dir and is_first():
         run_dir.finish(model, result)
     return result
+
+
+@contextmanager
+def _resumable(run_dir: RunFolder | None) -> Iterator[None]:
+    try:
+        yield
+    except ConnectionError as error:
+        rest = "the best state so far is in the model"
+        if run_dir:
+            rest = f"resume the run as it was begun, from its last checkpoint in '{run_dir.path}'"
+        raise ConnectionError(f"{error}; {rest}") from error
 
 
 def _scores(model: Cascade, task: GraphTask, method: str) -> dict[str, Any]:
@@ -164,10 +189,10 @@ def _fingerprint(task: GraphTask) -> dict[str, Any]:
     return {"data": task.name, "metric": task.metric, **counts, "checksum of labels and splits": checksum}
 
 
-def _check_state(state: dict[str, Any] | None, model: Cascade, task: GraphTask) -> None:
+def _check_state(state: dict[str, Any] | None, model: Cascade, made_on: dict[str, Any]) -> None:
     if state is None:
         return
-    refuse_differences(state["task"], _fingerprint(task), "the run")
+    refuse_differences(state["task"], made_on, "the run")
     then, now = (
         {name: list(value.shape) for name, value in weights.items() if isinstance(value, torch.Tensor)}
         for weights in (state["training"]["model"], model.state_dict())

@@ -3,6 +3,8 @@ r"""What a training run has decided so far, so that another process can take the
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mowst.train.distributed import agreed
+
 
 class Journal:
     r"""The results of the steps of a run, in their order. The way through a run follows from them, so replaying them
@@ -22,8 +24,8 @@ class Journal:
         return self._next < len(self.entries)
 
     def once(self, compute: Callable[[], Any]) -> Any:
-        r"""The result of the next step: replayed, or computed and kept."""
+        r"""The result of the next step: replayed, or computed and kept; of several processes, the first one's."""
         if not self.replaying:
-            self.entries.append(compute())
+            self.entries.append(agreed(compute()))
         self._next += 1
         return self.entries[self._next - 1]

@@ -16,6 +16,7 @@ from mowst.task import GraphTask
 from mowst.train.answers import expert_logits
 from mowst.train.batches import Batch, Batches
 from mowst.train.config import TrainConfig
+from mowst.train.distributed import agreed, num_processes, own_part, share_buffers, sum_gradients
 from mowst.train.memory import autocast
 from mowst.train.state import Snapshot, parameters_of, training_only
 
@@ -196,7 +197,8 @@ class Turn:
         self.loss = loss
         self.config = config
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-        self.optimizer = kind(parameters_of(model, trained), lr=config.lr, weight_decay=config.weight_decay)
+        self._parameters = parameters_of(model, trained)
+        self.optimizer = kind(self._parameters, lr=config.lr, weight_decay=config.weight_decay)
         self.progress: Progress | None = None
 
     def run(
@@ -222,7 +224,8 @@ class Turn:
                     if not self._is_evaluated(now.epoch):
                         continue
                     record: dict[str, Any] = {"round": round, "turn": self.name, "epoch": now.epoch, "loss": loss}
-                    record |= validate(objective.answer(), task)
+                    share_buffers(*[getattr(self.model, name) for name in self.trained])
+                    record |= agreed(validate(objective.answer(), task))
                     score = score_of(record, config)
                     best = score > now.bar
                     if best:
@@ -247,8 +250,8 @@ class Turn:
     def _epoch(self, objective: Objective, batches: Batches | None, epoch: int) -> float:
         if batches is None:
             return self._step(map(objective.loss, [None]), epoch)
-        steps = batches.steps(self.config.batches_per_step or 1)
-        losses = (batches.losses(objective.loss, step, scale=len(steps)) for step in steps)
+        steps = batches.steps(self.config.batches_per_step or num_processes())
+        losses = (batches.losses(objective.loss, own_part(step), scale=len(steps)) for step in steps)
         return sum(self._step(step, epoch) for step in losses) / len(steps)
 
     def _step(self, losses: Iterable[Tensor], epoch: int) -> float:
@@ -256,12 +259,13 @@ class Turn:
         value = 0.0
         for loss in losses:
             value += float(loss.detach())
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"the loss became {value} in epoch {epoch} of the {self.name} turn; the best state so far is in "
-                    "the model; a lower lr may help"
-                )
             loss.backward()
+        value = sum_gradients(self._parameters, value)
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss became {value} in epoch {epoch} of the {self.name} turn; the best state so far is in the "
+                "model; a lower lr may help"
+            )
         self.optimizer.step()
         return value
 
