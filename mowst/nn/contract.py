@@ -85,6 +85,7 @@ def call_confidence(confidence: torch.nn.Module, logits: Tensor, x: Tensor) -> T
 
     Raises:
         ValueError: if the result is not of shape :math:`(N)` or leaves :math:`[0, 1]`.
+        FloatingPointError: if it holds NaN.
     """
     value = confidence(logits, x=x) if takes_features(confidence) else confidence(logits)
     name = type(confidence).__name__
@@ -94,8 +95,10 @@ def call_confidence(confidence: torch.nn.Module, logits: Tensor, x: Tensor) -> T
     inside = (value >= 0) & (value <= 1)
     if not inside.all():
         bad = value[~inside]
+        if count := int(bad.isnan().sum()):
+            raise FloatingPointError(f"{count} of {value.numel()} confidences of {name} became NaN")
         raise ValueError(
-            f"{name} must return confidences in [0, 1]: {bad.numel()} of {value.numel()} are outside or NaN, "
+            f"{name} must return confidences in [0, 1]: {bad.numel()} of {value.numel()} are outside, "
             f"for example {float(bad[0]):.4g}"
         )
     return value

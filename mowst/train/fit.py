@@ -81,7 +81,8 @@ def fit(
         ValueError: if the method or a setting is unknown or impossible, or the model does not fit the task (nor does an
             expert with weights for each node an inductive one); if a run that is resumed was begun otherwise.
         InterruptedError: if the run folder was asked to stop the run; a checkpoint was written.
-        FloatingPointError: if the loss becomes infinite or NaN; the best state so far is then in the model.
+        FloatingPointError: if a number becomes infinite or NaN: names the epoch, the turn and the first such tensor. The
+            best state so far is then in the model.
     """
     config = make_config(**settings)
     method = check_method(method, config, model.expert_names)
@@ -186,5 +187,7 @@ def _check_fit(model: Cascade, task: GraphTask, experts: Sequence[str]) -> None:
                     f"the {name} expert returns {logits.size(1)} classes, the task '{task.name}' has "
                     f"{task.num_classes}: build it with out_channels={task.num_classes}"
                 )
+            if count := int((~logits.isfinite()).sum()):
+                raise FloatingPointError(f"{count} logits of the {name} expert are not finite before any training")
             if len(experts) > 1 and k < len(model.gate_names):
                 model.gate(k, logits, data.x)

@@ -14,6 +14,7 @@ from mowst.nn.cascade import Cascade
 from mowst.nn.contract import takes_edges
 from mowst.task import GraphTask
 from mowst.train.config import TrainConfig
+from mowst.train.finite import first_not_finite
 from mowst.train.state import Snapshot, parameters_of, training_only
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
@@ -42,6 +43,9 @@ class Objective:
         loss (callable): :obj:`loss(logits, confidences, y)` of the training nodes, weak to strong.
         logits (list[Tensor], optional): what the experts, none of which learns, shall answer on the training nodes in
             place of their own answer. (default: :obj:`None`)
+
+    Attributes:
+        outputs (dict[str, Tensor]): by name, the logits of the last forward.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Objective:
         self.model = model
         self.task = task
         self.trained = tuple(trained)
+        self.outputs: dict[str, Tensor] = {}
         self._loss = loss
         self._constants: dict[str, dict[str, Tensor]] = {"train": {}, "val": {}}
         if model.route == "mixture":
@@ -107,6 +112,11 @@ class Objective:
         ]
 
     def _logits(self, k: int, split: str) -> Tensor:
+        logits = self._constant_or_new(k, split)
+        self.outputs[f"the logits of the {self.model.expert_names[k]} expert"] = logits.detach()
+        return logits
+
+    def _constant_or_new(self, k: int, split: str) -> Tensor:
         name, data = self.model.expert_names[k], self.task.data
         if name in self._constants[split]:
             return self._constants[split][name]
@@ -146,6 +156,10 @@ class Turn:
         loss (callable): see :class:`Objective`.
         config (TrainConfig): the settings.
 
+    Attributes:
+        progress (Progress, optional): where it is, while it runs.
+        bar (tuple): the better of the bar and the best score of the last run, also of one that broke off.
+
     Raises:
         ValueError: if the parts have no learnable parameters.
     """
@@ -159,6 +173,7 @@ class Turn:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
         self.optimizer = kind(parameters_of(model, trained), lr=config.lr, weight_decay=config.weight_decay)
         self.progress: Progress | None = None
+        self.bar = WORST
 
     def run(
         self, task: GraphTask, bar: Score = WORST, round: int = 0, logits: Sequence[Tensor] | None = None
@@ -168,6 +183,9 @@ class Turn:
         The parts that learn and the optimiser end in the state of the best epoch if that beats :obj:`bar`, and else
         where they started; so they do when training is interrupted. For `logits` see :class:`Objective`. A turn whose
         :attr:`progress` was set goes on from there.
+
+        Raises:
+            FloatingPointError: if a number is not finite; names the epoch, the turn and the first such tensor.
         """
         config = self.config
         kept = Snapshot(*[getattr(self.model, name) for name in self.trained], self.optimizer)
@@ -178,7 +196,7 @@ class Turn:
             try:
                 while now.epoch < config.epochs and not self._is_out_of_patience(now):
                     now.epoch += 1
-                    loss = self._step(objective, now.epoch)
+                    loss = self._step(objective)
                     if not self._is_evaluated(now.epoch):
                         continue
                     record: dict[str, Any] = {"round": round, "turn": self.name, "epoch": now.epoch, "loss": loss}
@@ -192,9 +210,16 @@ class Turn:
                         now.reached, now.reached_at = score, now.epoch
                     now.seconds = time.perf_counter() - start
                     yield record | {"best": best, "seconds": now.seconds}
+            except FloatingPointError as error:
+                first = first_not_finite(self.model, self.trained, self.optimizer, objective.outputs)
+                raise FloatingPointError(
+                    f"{error} in epoch {now.epoch} of the {self.name} turn{f' of round {round}' if round else ''}; "
+                    f"first not finite: {first or 'the loss itself'}; the best state so far is in the model; "
+                    "a lower lr may help"
+                ) from error
             finally:
                 kept.restore()
-                self.progress = None
+                self.progress, self.bar = None, now.bar
         return now.bar
 
     def _is_evaluated(self, epoch: int) -> bool:
@@ -204,25 +229,29 @@ class Turn:
         patience = self.config.patience
         return patience is not None and self._is_evaluated(now.epoch) and now.epoch - now.reached_at >= patience
 
-    def _step(self, objective: Objective, epoch: int) -> float:
+    def _step(self, objective: Objective) -> float:
         self.optimizer.zero_grad(set_to_none=True)
         loss = objective.loss()
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss became {value} in epoch {epoch} of the {self.name} turn; the best state so far is in the "
-                "model; a lower lr may help"
-            )
+            raise FloatingPointError(f"the loss became {value}")
         loss.backward()
         self.optimizer.step()
         return value
 
 
 def validate(answer: Answer, task: GraphTask) -> dict[str, float]:
-    r"""Loss, metric and mean confidence of an answer on the validation nodes."""
+    r"""Loss, metric and mean confidence of an answer on the validation nodes.
+
+    Raises:
+        FloatingPointError: if the loss is not finite: a metric would not show it.
+    """
     values = (task.nll(answer.prob, "val"), task.score(answer.prob, "val"), answer.confidence.mean())
     # Stacked, so that a GPU is waited for once.
-    return dict(zip(("val_loss", "val", "confidence"), torch.stack(values).tolist(), strict=True))
+    record = dict(zip(("val_loss", "val", "confidence"), torch.stack(values).tolist(), strict=True))
+    if not math.isfinite(record["val_loss"]):
+        raise FloatingPointError(f"the validation loss became {record['val_loss']}")
+    return record
 
 
 def score_of(record: Mapping[str, float], config: TrainConfig) -> Score:
