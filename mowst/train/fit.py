@@ -81,8 +81,8 @@ def fit(
         ValueError: if the method or a setting is unknown or impossible, or the model does not fit the task (nor does an
             expert with weights for each node an inductive one); if a run that is resumed was begun otherwise.
         InterruptedError: if the run folder was asked to stop the run; a checkpoint was written.
-        FloatingPointError: if a number becomes infinite or NaN: names the epoch, the turn and the first such tensor. The
-            best state so far is then in the model.
+        FloatingPointError: if a number becomes infinite or NaN; names the epoch, the turn and the first such tensor.
+            The best state so far is then in the model.
     """
     config = make_config(**settings)
     method = check_method(method, config, model.expert_names)
