@@ -93,6 +93,7 @@ def candidate_mixes(mix: str) -> tuple[str, ...]:
 
 
 def _log(share: Tensor) -> Tensor:
-    # The logarithm of a zero share is cut off from autograd, which would make a NaN of its infinite slope.
-    positive = share > 0
+    # The logarithm of a share of zero, or so near that its slope overflows, is cut off from autograd: an infinite slope
+    # would end as NaN.
+    positive = share >= torch.finfo(share.dtype).tiny
     return torch.where(positive, share, 1).log().masked_fill(~positive, -torch.inf)

@@ -1,4 +1,4 @@
-r"""The same seed gives the same run, to the bit, in this process and in a fresh one (on a CPU, with as many threads)."""
+r"""The same seed gives the same run, to the bit, here and in a fresh process (on a CPU, with as many threads)."""
 
 import hashlib
 import json
