@@ -1,5 +1,5 @@
-r"""What an expert answers on a random graph does not depend on how nodes and edges are numbered, or on the form in which
-the edges are given.
+r"""What an expert answers on a random graph depends neither on how nodes and edges are numbered, nor on the form in
+which the edges are given.
 """
 
 import pytest
