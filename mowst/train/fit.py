@@ -78,12 +78,16 @@ def fit(
         **settings (optional): fields of :class:`~mowst.train.config.TrainConfig`.
 
     Raises:
+        TypeError: if the model is no Cascade or the task no GraphTask.
         ValueError: if the method or a setting is unknown or impossible, or the model does not fit the task (nor does an
             expert with weights for each node an inductive one); if a run that is resumed was begun otherwise.
         InterruptedError: if the run folder was asked to stop the run; a checkpoint was written.
         FloatingPointError: if a number becomes infinite or NaN; names the epoch, the turn and the first such tensor.
             The best state so far is then in the model.
     """
+    if not (isinstance(model, Cascade) and isinstance(task, GraphTask)):
+        given = f"{type(model).__name__} and {type(task).__name__}"
+        raise TypeError(f"fit trains a Mowst or Cascade on a GraphTask (GraphTask.from_data makes one), got {given}")
     config = make_config(**settings)
     method = check_method(method, config, model.expert_names)
     if isinstance(run_dir, str | PathLike):
@@ -181,7 +185,11 @@ def _check_fit(model: Cascade, task: GraphTask, experts: Sequence[str]) -> None:
                     f"the {name} expert {type(expert).__name__} has weights for each node, and '{task.name}' is "
                     "inductive: its test nodes are unseen in training; choose another expert, or inductive=False"
                 )
-            logits = model.logits(k, data.x, data.edge_index, data.edge_weight)
+            try:
+                logits = model.logits(k, data.x, data.edge_index, data.edge_weight)
+            except Exception as error:
+                error.add_note(f"by the {name} expert {expert!r} on x of {list(data.x.shape)}, {data.x.dtype}")
+                raise
             if logits.size(1) != task.num_classes:
                 raise ValueError(
                     f"the {name} expert returns {logits.size(1)} classes, the task '{task.name}' has "

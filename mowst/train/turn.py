@@ -235,6 +235,8 @@ class Turn:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss became {value}")
+        if not loss.requires_grad:
+            raise ValueError(f"nothing to train: the loss depends on no parameter of {' and '.join(self.trained)}")
         loss.backward()
         self.optimizer.step()
         return value
