@@ -78,7 +78,8 @@ class Adjacency:
         `eps` of "gin".
 
         Raises:
-            ValueError: If the edges have weights and the operator has no use for them (all but "gcn" and "sum").
+            ValueError: If the edges have weights and the operator has no use for them (all but "gcn" and "sum"), or
+                weights are negative or not finite, so that "gcn" cannot normalize by them.
         """
         if kind not in ("gcn", "sum") and self.edge_weight is not None:
             raise ValueError(f"the {kind!r} operator has no use for edge weights: leave them out, or choose a GCN")
@@ -162,7 +163,14 @@ def _remembered(
 
 def _gcn(adjacency: Adjacency, dtype: torch.dtype, **options: float) -> sp.csr_matrix:
     weight = None if adjacency.edge_weight is None else adjacency.edge_weight.to(dtype)
-    return _csr(adjacency, *gcn_norm(adjacency.edge_index, weight, adjacency.num_nodes, dtype=dtype, **options))
+    edge_index, weight = gcn_norm(adjacency.edge_index, weight, adjacency.num_nodes, dtype=dtype, **options)
+    if not weight.isfinite().all():
+        source, target = edge_index[:, ~weight.isfinite()][:, 0].tolist()
+        raise ValueError(
+            "edge weights cannot be normalized where those into a node sum to less than zero, or are not finite: "
+            f"look at those into nodes {source} and {target}"
+        )
+    return _csr(adjacency, edge_index, weight)
 
 
 def _mean(adjacency: Adjacency, dtype: torch.dtype) -> sp.csr_matrix:

@@ -10,7 +10,7 @@ from torch_geometric.nn.inits import reset
 
 from mowst.nn.contract import call_confidence, call_expert
 from mowst.nn.evaluating import evaluating
-from mowst.nn.mixture import candidate_mixes, mixture_prob
+from mowst.nn.mixture import candidate_mixes, mixture_prob, most_probable
 from mowst.nn.routing import routed, routing_rule
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
 
@@ -193,6 +193,7 @@ class Cascade(torch.nn.Module):
 
         Raises:
             ValueError: if two choices are made, the budget is no share, or there are more than two experts for it.
+            FloatingPointError: if a prediction is NaN.
         """
         rule = routing_rule(threshold, budget, sample, generator)
         if budget is not None and len(self.expert_names) > 2:
@@ -204,10 +205,10 @@ class Cascade(torch.nn.Module):
 
         with evaluating(self):
             if self.route != "mixture":
-                return logits(self.expert_names.index(self.route), None).argmax(dim=-1)
+                return most_probable(logits(self.expert_names.index(self.route), None))
             if rule is None:
-                return Cascade.forward(self, x, edge_index, edge_weight, **kwargs).prob.argmax(dim=-1)
-            return routed(self, rule, x, logits)[0].argmax(dim=-1)
+                return most_probable(Cascade.forward(self, x, edge_index, edge_weight, **kwargs).prob)
+            return most_probable(routed(self, rule, x, logits)[0])
 
     def as_module(self, output: str = "prob") -> torch.nn.Module:
         r"""This model as a module that returns one plain tensor, for explainers and metrics.

@@ -58,12 +58,13 @@ def call_expert(
         **kwargs (optional): further arguments of the expert.
 
     Returns:
-        Tensor: logits of shape :math:`(N, C)` or :math:`(n, C)`; the one logit of a binary expert is expanded to two.
+        Tensor: logits of shape :math:`(N, C)` or :math:`(n, C)` in the precision of the features; the one logit of a
+            binary expert is expanded to two.
 
     Raises:
         ValueError: if edge weights are given to an expert that reads the edges but cannot use weights (PyG's
             GraphSAGE, GIN and GAT would ignore them), if the graph is missing, or if the output is not
-            :math:`(N, C)`.
+            :math:`(N, C)` or no floating point numbers.
     """
     name = type(expert).__name__
     if takes_edges(expert) and edge_index is None:
@@ -77,28 +78,32 @@ def call_expert(
         logits = _of_all(expert, x, edge_index, edge_weight, None, kwargs)
     else:
         logits = _of_some(expert, x, edge_index, edge_weight, nodes, cache, trace, kwargs)
-    return two_class_logits(logits)
+    return two_class_logits(logits.to(x.dtype) if x.is_floating_point() else logits)
 
 
 def call_confidence(confidence: torch.nn.Module, logits: Tensor, x: Tensor) -> Tensor:
     r"""The confidence of shape :math:`(N)`, as :obj:`confidence(logits)` or :obj:`confidence(logits, x=x)`.
 
     Raises:
-        ValueError: if the result is not of shape :math:`(N)` or leaves :math:`[0, 1]`.
+        ValueError: if the result is not of shape :math:`(N)`, no floating point numbers, or leaves :math:`[0, 1]`.
+        FloatingPointError: if it holds NaN.
     """
     value = confidence(logits, x=x) if takes_features(confidence) else confidence(logits)
     name = type(confidence).__name__
-    if not isinstance(value, Tensor) or value.shape != logits.shape[:1]:
-        got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"{name} must return a confidence of shape [N] = [{logits.size(0)}], got {got}")
+    if not _is_float(value) or value.shape != logits.shape[:1]:
+        raise ValueError(
+            f"{name} must return a floating point confidence of shape [N] = [{logits.size(0)}], got {_told(value)}"
+        )
     inside = (value >= 0) & (value <= 1)
     if not inside.all():
         bad = value[~inside]
+        if count := int(bad.isnan().sum()):
+            raise FloatingPointError(f"{count} of {value.numel()} confidences of {name} became NaN")
         raise ValueError(
-            f"{name} must return confidences in [0, 1]: {bad.numel()} of {value.numel()} are outside or NaN, "
+            f"{name} must return confidences in [0, 1]: {bad.numel()} of {value.numel()} are outside, "
             f"for example {float(bad[0]):.4g}"
         )
-    return value
+    return value.to(logits.dtype)
 
 
 def _is_every(nodes: Tensor, num_nodes: int) -> bool:
@@ -148,13 +153,22 @@ def _of_all(
     else:
         edges, weight = fastest_form(expert, x, edge_index, edge_weight)
         logits = expert(x, edges, **kwargs if weight is None else {**kwargs, "edge_weight": weight})
-    if not isinstance(logits, Tensor) or logits.dim() not in (1, 2) or logits.size(0) != x.size(0):
-        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        name = type(expert).__name__
+    if not _is_float(logits) or logits.dim() not in (1, 2) or logits.size(0) != x.size(0):
+        name, got = type(expert).__name__, _told(logits)
         raise ValueError(f"{name} must return logits of shape [N, C] with N = {x.size(0)} nodes, got {got}")
     if trace is not None:
         trace.append((x.size(0), adjacency(edge_index, num_nodes=x.size(0)).edge_index.size(1)))
     return logits
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided
+
+
+def _told(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{list(value.shape)}" if _is_float(value) else f"{list(value.shape)} of {value.dtype}, {value.layout}"
 
 
 def _takes_edge_weight(expert: torch.nn.Module) -> bool:

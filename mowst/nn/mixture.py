@@ -81,6 +81,17 @@ def mixture_prob(logits: Sequence[Tensor], confidences: Sequence[Tensor], mix: s
     return nested([value.softmax(dim=-1) for value in logits], confidences)
 
 
+def most_probable(values: Tensor) -> Tensor:
+    r"""The classes :math:`(N)` of the largest of probabilities or logits :math:`(N, C)`.
+
+    Raises:
+        FloatingPointError: if a value is NaN, which would be answered as if it were the largest.
+    """
+    if count := int(values.isnan().any(dim=-1).sum()):
+        raise FloatingPointError(f"{count} of {values.size(0)} predictions are NaN")
+    return values.argmax(dim=-1)
+
+
 def candidate_mixes(mix: str) -> tuple[str, ...]:
     r"""What :obj:`mix` leaves to training to choose from: one of :obj:`MIXES`, or with :obj:`"auto"` all.
 
@@ -93,6 +104,7 @@ def candidate_mixes(mix: str) -> tuple[str, ...]:
 
 
 def _log(share: Tensor) -> Tensor:
-    # The logarithm of a zero share is cut off from autograd, which would make a NaN of its infinite slope.
-    positive = share > 0
+    # The logarithm of a share of zero, or so near that its slope overflows, is cut off from autograd: an infinite slope
+    # would end as NaN.
+    positive = share >= torch.finfo(share.dtype).tiny
     return torch.where(positive, share, 1).log().masked_fill(~positive, -torch.inf)

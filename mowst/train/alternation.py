@@ -121,8 +121,7 @@ class Training:
         self._reached = self._score()
         self._offer(self._reached)
         if gate_turn is not None:
-            self._reached = yield from self._run(gate_turn, bar=self._reached, logits=unseen)
-            self._offer(self._reached)
+            self._reached = yield from self._offered(gate_turn, bar=self._reached, logits=unseen)
         if self._is_joint:
             yield from self._kept(*self._turns_of_a_round())
         else:
@@ -134,7 +133,7 @@ class Training:
 
     def _alone(self, expert: str) -> Generator[dict, None, None]:
         self.model.route = expert
-        self._offer((yield from self._run(self._turn(f"{expert} alone", (expert,)))))
+        yield from self._offered(self._turn(f"{expert} alone", (expert,)))
         self.alone[expert] = self._journal.once(lambda: score_expert(self.model, self._whole, expert))
 
     @torch.no_grad()
@@ -179,8 +178,7 @@ class Training:
 
     def _kept(self, turn: Turn, round: int = 0) -> Generator[dict, None, bool]:
         if self.config.gate_fit != "validation":
-            before, self._reached = self._reached, (yield from self._run(turn, bar=self._reached, round=round))
-            self._offer(self._reached)
+            before, self._reached = self._reached, (yield from self._offered(turn, bar=self._reached, round=round))
             return self._reached > before
         # Turns are of the mixture, whoever answered best before this one.
         self.model.route = "mixture"
@@ -199,14 +197,21 @@ class Training:
     def _turn(self, name: str, trained: Sequence[str], expert: int = 0) -> Turn:
         return Turn(name, self.model, trained, self._loss(expert), self.config)
 
+    def _offered(self, turn: Turn, **options: Any) -> Records:
+        try:
+            return (yield from self._run(turn, **options))
+        finally:  # also what it reached before it broke off
+            self._offer(turn.bar)
+
     def _run(self, turn: Turn, task: GraphTask | None = None, **options: Any) -> Records:
         if turn not in self._turns:
             self._turns.append(turn)
         if not self._journal.replaying:
             if self._resumed is not None:
                 self._take_up(turn, self._resumed)
-            bar = yield from turn.run(task or self.task, **options)
-        return self._journal.once(lambda: bar)
+            yield from turn.run(task or self.task, **options)
+        turn.bar = self._journal.once(lambda: turn.bar)
+        return turn.bar
 
     def _take_up(self, turn: Turn, state: dict[str, Any]) -> None:
         # The journal has led here: to the turn in which the state was taken.

@@ -86,13 +86,18 @@ def fit(
         **settings (optional): fields of :class:`~mowst.train.config.TrainConfig`.
 
     Raises:
+        TypeError: if the model is no Cascade or the task no GraphTask.
         ValueError: if the method or a setting is unknown or impossible, or the model does not fit the task (nor does an
             expert with weights for each node an inductive one); if a run that is resumed was begun otherwise.
         InterruptedError: if the run folder was asked to stop the run; a checkpoint was written.
         ImportError: if neighbours shall be sampled and PyG's sampler is not installed.
         ConnectionError: if another process of the group ended; the run goes on from its last checkpoint.
-        FloatingPointError: if the loss becomes infinite or NaN; the best state so far is then in the model.
+        FloatingPointError: if a number becomes infinite or NaN; names the epoch, the turn and the first such tensor.
+            The best state so far is then in the model.
     """
+    if not (isinstance(model, Cascade) and isinstance(task, GraphTask)):
+        given = f"{type(model).__name__} and {type(task).__name__}"
+        raise TypeError(f"fit trains a Mowst or Cascade on a GraphTask (GraphTask.from_data makes one), got {given}")
     config = make_config(**settings)
     method = check_method(method, config, model.expert_names)
     if isinstance(run_dir, str | PathLike):
@@ -218,11 +223,18 @@ def _check_fit(model: Cascade, task: GraphTask, experts: Sequence[str], config: 
                     f"the {name} expert {type(expert).__name__} has weights for each node and answers for all nodes at "
                     f"once, not for batches={config.batches!r}: choose another expert, or batches='full'"
                 )
-            logits = expert_logits(model, k, task.visible)
+            try:
+                logits = expert_logits(model, k, task.visible)
+            except Exception as error:
+                x = task.visible.data.x
+                error.add_note(f"by the {name} expert {expert!r} on x of {list(x.shape)}, {x.dtype}")
+                raise
             if logits.size(1) != task.num_classes:
                 raise ValueError(
                     f"the {name} expert returns {logits.size(1)} classes, the task '{task.name}' has "
                     f"{task.num_classes}: build it with out_channels={task.num_classes}"
                 )
+            if count := int((~logits.isfinite()).sum()):
+                raise FloatingPointError(f"{count} logits of the {name} expert are not finite before any training")
             if len(experts) > 1 and k < len(model.gate_names):
                 model.gate(k, logits, task.visible.data.x)

@@ -18,6 +18,7 @@ from mowst.train.batches import Batch, Batches
 from mowst.train.config import TrainConfig
 from mowst.train.distributed import agreed, num_processes, own_part, share_buffers, sum_gradients
 from mowst.train.memory import autocast
+from mowst.train.finite import first_not_finite
 from mowst.train.state import Snapshot, parameters_of, training_only
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
@@ -49,6 +50,9 @@ class Objective:
         precision (str, optional): of the experts that learn, in their forward for the loss: :obj:`"32"`, or
             :obj:`"bf16"` by autocast. Losses, confidences and answers are in single precision.
             (default: :obj:`"32"`)
+
+    Attributes:
+        outputs (dict[str, Tensor]): by name, the logits of the last forward.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Objective:
         self.model = model
         self.task = task
         self.trained = tuple(trained)
+        self.outputs: dict[str, Tensor] = {}
         self._loss = loss
         self._precision = precision
         self._constants: dict[str, dict[str, Tensor]] = {"train": {}, "val": {}}
@@ -127,6 +132,11 @@ class Objective:
         ]
 
     def _logits(self, k: int, split: str, batch: Batch | None = None) -> Tensor:
+        logits = self._constant_or_new(k, split, batch)
+        self.outputs[f"the logits of the {self.model.expert_names[k]} expert"] = logits.detach()
+        return logits
+
+    def _constant_or_new(self, k: int, split: str, batch: Batch | None) -> Tensor:
         name = self.model.expert_names[k]
         if name in self._constants[split]:
             return _of(self._constants[split][name], batch)
@@ -186,6 +196,10 @@ class Turn:
         loss (callable): see :class:`Objective`.
         config (TrainConfig): the settings.
 
+    Attributes:
+        progress (Progress, optional): where it is, while it runs.
+        bar (tuple): the better of the bar and the best score of the last run, also of one that broke off.
+
     Raises:
         ValueError: if the parts have no learnable parameters.
     """
@@ -200,6 +214,7 @@ class Turn:
         self._parameters = parameters_of(model, trained)
         self.optimizer = kind(self._parameters, lr=config.lr, weight_decay=config.weight_decay)
         self.progress: Progress | None = None
+        self.bar = WORST
 
     def run(
         self, task: GraphTask, bar: Score = WORST, round: int = 0, logits: Sequence[Tensor] | None = None
@@ -209,6 +224,9 @@ class Turn:
         The parts that learn and the optimiser end in the state of the best epoch if that beats :obj:`bar`, and else
         where they started; so they do when training is interrupted. For `logits` see :class:`Objective`. A turn whose
         :attr:`progress` was set goes on from there.
+
+        Raises:
+            FloatingPointError: if a number is not finite; names the epoch, the turn and the first such tensor.
         """
         config = self.config
         kept = Snapshot(*[getattr(self.model, name) for name in self.trained], self.optimizer)
@@ -220,7 +238,7 @@ class Turn:
             try:
                 while now.epoch < config.epochs and not self._is_out_of_patience(now):
                     now.epoch += 1
-                    loss = self._epoch(objective, batches, now.epoch)
+                    loss = self._epoch(objective, batches)
                     if not self._is_evaluated(now.epoch):
                         continue
                     record: dict[str, Any] = {"round": round, "turn": self.name, "epoch": now.epoch, "loss": loss}
@@ -235,9 +253,16 @@ class Turn:
                         now.reached, now.reached_at = score, now.epoch
                     now.seconds = time.perf_counter() - start
                     yield record | {"best": best, "seconds": now.seconds}
+            except FloatingPointError as error:
+                first = first_not_finite(self.model, self.trained, self.optimizer, objective.outputs)
+                raise FloatingPointError(
+                    f"{error} in epoch {now.epoch} of the {self.name} turn{f' of round {round}' if round else ''}; "
+                    f"first not finite: {first or 'the loss itself'}; the best state so far is in the model; "
+                    "a lower lr may help"
+                ) from error
             finally:
                 kept.restore()
-                self.progress = None
+                self.progress, self.bar = None, now.bar
         return now.bar
 
     def _is_evaluated(self, epoch: int) -> bool:
@@ -247,34 +272,40 @@ class Turn:
         patience = self.config.patience
         return patience is not None and self._is_evaluated(now.epoch) and now.epoch - now.reached_at >= patience
 
-    def _epoch(self, objective: Objective, batches: Batches | None, epoch: int) -> float:
+    def _epoch(self, objective: Objective, batches: Batches | None) -> float:
         if batches is None:
-            return self._step(map(objective.loss, [None]), epoch)
+            return self._step(map(objective.loss, [None]))
         steps = batches.steps(self.config.batches_per_step or num_processes())
         losses = (batches.losses(objective.loss, own_part(step), scale=len(steps)) for step in steps)
-        return sum(self._step(step, epoch) for step in losses) / len(steps)
+        return sum(map(self._step, losses)) / len(steps)
 
-    def _step(self, losses: Iterable[Tensor], epoch: int) -> float:
+    def _step(self, losses: Iterable[Tensor]) -> float:
         self.optimizer.zero_grad(set_to_none=True)
         value = 0.0
         for loss in losses:
+            if not loss.requires_grad:
+                raise ValueError(f"nothing to train: the loss depends on no parameter of {' and '.join(self.trained)}")
             value += float(loss.detach())
             loss.backward()
         value = sum_gradients(self._parameters, value)
         if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss became {value} in epoch {epoch} of the {self.name} turn; the best state so far is in the "
-                "model; a lower lr may help"
-            )
+            raise FloatingPointError(f"the loss became {value}")
         self.optimizer.step()
         return value
 
 
 def validate(answer: Answer, task: GraphTask) -> dict[str, float]:
-    r"""Loss, metric and mean confidence of an answer on the validation nodes."""
+    r"""Loss, metric and mean confidence of an answer on the validation nodes.
+
+    Raises:
+        FloatingPointError: if the loss is not finite: a metric would not show it.
+    """
     values = (task.nll(answer.prob, "val"), task.score(answer.prob, "val"), answer.confidence.mean())
     # Stacked, so that a GPU is waited for once.
-    return dict(zip(("val_loss", "val", "confidence"), torch.stack(values).tolist(), strict=True))
+    record = dict(zip(("val_loss", "val", "confidence"), torch.stack(values).tolist(), strict=True))
+    if not math.isfinite(record["val_loss"]):
+        raise FloatingPointError(f"the validation loss became {record['val_loss']}")
+    return record
 
 
 def score_of(record: Mapping[str, float], config: TrainConfig) -> Score:

@@ -196,6 +196,9 @@ def test_edge_weights_without_use_are_refused(cls):
     edges = graph("directed")
     with pytest.raises(ValueError, match=f"{cls.__name__} cannot use edge_weight"):
         pair(cls)[0](features(), edges, torch.ones(edges.size(1)))
+    matrix = torch.zeros(N, N).index_put((edges[1], edges[0]), torch.tensor(2.0)).to_sparse_csr()
+    with pytest.raises(ValueError, match="use .*edge.weight"):
+        pair(cls)[0](features(), matrix)
 
 
 @pytest.mark.parametrize("cls", [*PEERS, MLP])

@@ -3,7 +3,11 @@
 from typing import Any
 
 import torch_geometric.nn
+from torch import Tensor
+from torch_geometric.typing import SparseTensor
+from torch_geometric.utils import is_torch_sparse_tensor
 
+from mowst.graph.adjacency import adjacency
 from mowst.nn.experts.base import Expert
 
 
@@ -23,3 +27,16 @@ class GAT(Expert, torch_geometric.nn.GAT):
                 f"choose {-(-hidden_channels // heads) * heads}, or other heads="
             )
         super().__init__(in_channels, hidden_channels, num_layers, *args, heads=heads, **kwargs)
+
+    def forward(
+        self, x: Tensor, edge_index: Tensor | SparseTensor, edge_weight: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
+        """Logits of all nodes.
+
+        Raises:
+            ValueError: If edge weights are given, among the arguments or in a sparse matrix.
+        """
+        if is_torch_sparse_tensor(edge_index) or isinstance(edge_index, SparseTensor):
+            graph = adjacency(edge_index, num_nodes=x.size(0))
+            edge_index, edge_weight = graph.edge_index, graph.edge_weight
+        return super().forward(x, edge_index, edge_weight, **kwargs)
