@@ -12,7 +12,7 @@ from torch_geometric.utils import remove_self_loops, to_undirected
 from mowst.data.checksums import PLANETOID_SHA256
 from mowst.data.info import DatasetInfo
 from mowst.data.splits import per_class_split
-from mowst.io import safe_unpickle
+from mowst.pickles import safe_unpickle
 
 ADDRESS = "https://github.com/kimiyoung/planetoid/raw/master/data"
 PARTS = ("y", "tx", "ty", "allx", "ally", "graph", "test.index")
