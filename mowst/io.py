@@ -141,6 +141,8 @@ def load_npz(path: str | Path, keys: Sequence[str] | None = None) -> dict[str, n
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         found = {key: archive[key] for key in (archive.files if keys is None else keys) if key in archive.files}
+        if wrong := [key for key, value in found.items() if not isinstance(value, np.ndarray)]:
+            raise ValueError(f"it holds {wrong[0]}, which is no array")
     return _require(found, keys, path)
 
 

@@ -26,6 +26,8 @@ def safe_unpickle(path: str | Path) -> Any:
     """
     with open(path, "rb") as file, parsing(path, "pickle of NumPy arrays, containers or a SciPy CSR matrix"):
         value = _Unpickler(file, encoding="latin1").load()
+        if file.read(1):
+            raise ValueError("it goes on behind its end")
         return value.csr if isinstance(value, _Matrix) else value
 
 
