@@ -135,15 +135,20 @@ def test_a_run_killed_anywhere_resumes_to_the_bit(task, tmp_path):
 
     weights, *scores = run("whole")
     total = points_of(lambda: run("counted"))
-    assert total > 100
+    resumed = 0
     for kill_at in range(1, total, total // 24):
         folder = f"killed at {kill_at}"
         assert points_of(lambda folder=folder: run(folder), kill_at) is None
         begun, done = ((tmp_path / folder / name).exists() for name in ("config.yaml", "result.json"))
-        if not begun or done:
-            assert kill_at < 20 or kill_at > total - 5
+        if done:
             continue
+        if not begun:
+            with pytest.raises(FileNotFoundError, match="no config.yaml in it"):
+                run(folder, resume=True)
+            continue
+        resumed += 1
         again, *scores_again = run(folder, resume=True)
         assert scores_again == scores
         assert all(torch.equal(again[key], value) for key, value in weights.items() if isinstance(value, torch.Tensor))
         assert not list((tmp_path / folder).glob(".*"))
+    assert resumed >= 20
