@@ -33,9 +33,9 @@ def read_planetoid(*paths: Path) -> Data:
     Raises:
         ValueError: If a file is damaged, or the files do not belong together.
     """
-    parts, test = [safe_unpickle(path) for path in paths[:-1]], _read_ids(paths[-1])
+    parts = [safe_unpickle(path) for path in paths[:-1]] + [_read_ids(paths[-1])]
     try:
-        return _graph_of(*parts, test)
+        return _graph_of(*parts)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"the files in {paths[0].parent} do not belong together: {error}") from error
 

@@ -144,7 +144,7 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            advice = f"the checkpoint before it is whole: mend that, then resume the run from '{self.path}'"
+            advice = f"what was saved before is whole: mend this, then resume the run from '{self.path}'"
             raise OSError(error.errno, f"{error.strerror} ({advice})", error.filename or str(path)) from error
 
 

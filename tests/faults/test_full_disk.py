@@ -54,7 +54,7 @@ def test_a_run_says_how_to_go_on_and_does_once_there_is_room(task, tmp_path, siz
             full.__enter__()
 
     try:
-        with pytest.raises(OSError, match=rf"mend that, then resume the run from '{run}'\): '.*{name}'") as error:
+        with pytest.raises(OSError, match=rf"mend this, then resume the run from '{run}'\): '.*{name}'") as error:
             fit(make_model(), task, run_dir=run, checkpoint_seconds=0, callbacks=[callback], **SETTINGS)
     finally:
         full.__exit__(None, None, None)

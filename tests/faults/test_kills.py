@@ -136,7 +136,7 @@ def test_a_run_killed_anywhere_resumes_to_the_bit(task, tmp_path):
     weights, *scores = run("whole")
     total = points_of(lambda: run("counted"))
     resumed = 0
-    for kill_at in range(1, total, total // 24):
+    for kill_at in range(1, total, total // 40):
         folder = f"killed at {kill_at}"
         assert points_of(lambda folder=folder: run(folder), kill_at) is None
         begun, done = ((tmp_path / folder / name).exists() for name in ("config.yaml", "result.json"))
