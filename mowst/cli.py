@@ -41,6 +41,7 @@ from mowst.train import METHODS, FitResult, ProgressBar, RunFolder, TrainConfig,
 from mowst.train.distributed import from_first, is_first, joined
 
 PERCENT = "{:.2f}".format
+NOT_SETTINGS = ("config", "run_dir", "resume", "trust")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 argv = _with_settings_of(options.train.resume, argv)
             train = _parser().parse_args(argv).train
             options = _parser(preset(train.data, name=train.preset, strong=train.strong)).parse_args(argv)
+            _check_trust(options.train)
         commands[options.subcommand](options[options.subcommand])
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"mowst: {error}", file=sys.stderr)
@@ -78,6 +80,16 @@ def _with_settings_of(run: str, argv: Sequence[str]) -> list[str]:
         raise FileNotFoundError(f"'{run}' is not the folder of a run: no config.yaml in it")
     at = argv.index("train") + 1
     return [*argv[:at], "--config", str(settings), *argv[at:]]
+
+
+def _check_trust(train: Namespace) -> None:
+    # Importing runs code, which a file of somebody else's must not do.
+    names = (train.weak, *train.middle, train.strong, train.confidence)
+    paths = [name for name in names if "." in name]
+    if train.config and paths and not train.trust:
+        raise ValueError(
+            f"with settings from a file, the import path {paths[0]!r} needs --trust: following it runs code"
+        )
 
 
 def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
@@ -101,6 +113,7 @@ def _parser(defaults: Mapping[str, Any] | None = None) -> ArgumentParser:
     train.add_argument("--seed", type=int, default=0, help="seed of parameters and training")
     _add_places(train)
     train.add_argument("--resume", type=str | None, help="folder of a killed or stopped run: go on with it")
+    train.add_argument("--trust", action="store_true", help="follow import paths although a file holds settings")
     train.add_argument("--run_dir", type=str | None, help="folder to write, by default a new one under runs/")
     train.add_class_arguments(ModelConfig, None, as_group=True)
     train.add_class_arguments(TrainConfig, None, as_group=True)
@@ -172,7 +185,7 @@ def _train_joined(options: Namespace) -> None:
         out_channels=task.num_classes,
         num_nodes=task.num_nodes,
     )
-    config = {key: value for key, value in options.as_dict().items() if key not in ("config", "run_dir", "resume")}
+    config = {key: value for key, value in options.as_dict().items() if key not in NOT_SETTINGS}
     folder = RunFolder(from_first(lambda: options.resume or options.run_dir or str(_new_run(options))), config)
     if is_first():
         print(task.report() if Path(options.data).is_dir() else task, model, sep="\n")

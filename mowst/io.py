@@ -2,7 +2,6 @@ r"""Atomic files and safe readers. Nothing read here can run code or leave a hal
 
 import json
 import os
-import pickle
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,18 +15,6 @@ import pandas as pd
 import scipy.io
 import yaml
 from scipy.sparse import csr_matrix, issparse
-
-_NUMPY_CORES = ("numpy.core.multiarray", "numpy._core.multiarray")
-_SAFE_GLOBALS = {
-    *((core, name) for core in _NUMPY_CORES for name in ("_reconstruct", "scalar")),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("scipy.sparse.csr", "csr_matrix"),
-    ("scipy.sparse._csr", "csr_matrix"),
-    ("collections", "defaultdict"),
-    *((module, name) for module in ("__builtin__", "builtins") for name in ("list", "dict", "tuple", "set")),
-}
-
 
 CSR_PARTS = ("data", "indices", "indptr", "shape")
 
@@ -70,13 +57,27 @@ def atomic_write(path: str | PathLike[str], mode: str = "wb") -> Iterator[IO[Any
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        move_into_place(temporary, path)
     except OSError as error:
         # The operating system names no file when a write finds the disk full.
-        error.filename = error.filename or str(path)
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move_into_place(path: Path, place: Path) -> None:
+    r"""Gives a file of the same folder, whose content is on the disk, another name: also after a power failure there is
+    the older file of that name or this one.
+    """
+    os.replace(path, place)
+    if os.name == "posix":  # Windows opens no folders
+        folder = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -98,7 +99,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: If the file is not YAML, asks for Python objects, or does not hold a mapping.
     """
-    with open(path, encoding="utf-8") as file, _parsing(path, "YAML file of plain values"):
+    with open(path, encoding="utf-8") as file, parsing(path, "YAML file of plain values"):
         value = yaml.load(file, Loader=_YamlLoader)
     if not isinstance(value, dict):
         raise ValueError(f"{path} must hold a mapping 'key: value', found {type(value).__name__}")
@@ -111,7 +112,7 @@ def read_json(path: str | Path) -> Any:
     Raises:
         ValueError: If it is none.
     """
-    with open(path, encoding="utf-8") as file, _parsing(path, "JSON file"):
+    with open(path, encoding="utf-8") as file, parsing(path, "JSON file"):
         return json.load(file)
 
 
@@ -126,7 +127,7 @@ def load_npy(path: str | Path, mapped: bool = False) -> np.ndarray:
     Raises:
         ValueError: If the file is no readable array.
     """
-    with open(path, "rb") as file, _parsing(path, "NumPy array (.npy) without pickled objects"):
+    with open(path, "rb") as file, parsing(path, "NumPy array (.npy) without pickled objects"):
         if mapped:
             return np.asarray(np.lib.format.open_memmap(path, mode="c"))
         return np.lib.format.read_array(file, allow_pickle=False)
@@ -142,11 +143,13 @@ def load_npz(path: str | Path, keys: Sequence[str] | None = None) -> dict[str, n
     Raises:
         ValueError: If the file is no readable archive, or lacks a key.
     """
-    with open(path, "rb") as file, _parsing(path, "NumPy archive (.npz) without pickled objects"):
+    with open(path, "rb") as file, parsing(path, "NumPy archive (.npz) without pickled objects"):
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         found = {key: archive[key] for key in (archive.files if keys is None else keys) if key in archive.files}
+        if wrong := [key for key, value in found.items() if not isinstance(value, np.ndarray)]:
+            raise ValueError(f"it holds {wrong[0]}, which is no array")
     return _require(found, keys, path)
 
 
@@ -181,7 +184,7 @@ def load_csv(
     Raises:
         ValueError: If the file is no readable table of such values, or lacks a column.
     """
-    with open(path, "rb") as file, _parsing(path, "table of comma-separated values"):
+    with open(path, "rb") as file, parsing(path, "table of comma-separated values"):
         compression = "gzip" if str(path).endswith(".gz") else None
         first = 0 if header else None
         table = pd.read_csv(file, header=first, dtype=dtype, compression=compression, keep_default_na=False)
@@ -199,51 +202,15 @@ def load_mat(path: str | Path, keys: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: If the file is no readable MATLAB file, or lacks a variable.
     """
-    with open(path, "rb") as file, _parsing(path, "MATLAB v5 file (.mat)"):
+    with open(path, "rb") as file, parsing(path, "MATLAB v5 file (.mat)"):
         found = scipy.io.loadmat(file, variable_names=list(keys))
         _check_sparse(*found.values())
     return _require(found, keys, path)
 
 
-def safe_unpickle(path: str | Path) -> Any:
-    r"""Reads a pickle of NumPy arrays, SciPy CSR matrices and built-in containers, also of Python 2.
-
-    Everything else that a pickle can name is refused before it is imported or called.
-
-    Raises:
-        ValueError: If the file is no readable pickle, or names anything else.
-    """
-    with open(path, "rb") as file, _parsing(path, "pickle of NumPy arrays, SciPy CSR matrices and containers"):
-        value = _SafeUnpickler(file, encoding="latin1").load()
-        _check_sparse(value)
-    return value
-
-
-def load_dicts(path: str | Path) -> list[dict[str, Any]]:
-    r"""Reads a NumPy array (.npy) of dictionaries, which are pickled there, under the rules of :func:`safe_unpickle`.
-
-    Raises:
-        ValueError: If the file is no such array, or names anything else.
-    """
-    with open(path, "rb") as file, _parsing(path, "NumPy array (.npy) of dictionaries"):
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        values = list(np.atleast_1d(_SafeUnpickler(file, encoding="latin1").load()))
-        if wrong := [value for value in values if not isinstance(value, dict)]:
-            raise ValueError(f"it holds {type(wrong[0]).__name__}")
-    return values
-
-
-class _SafeUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _SAFE_GLOBALS:
-            raise ValueError(f"it asks for '{module}.{name}', which is refused")
-        # The modules that old pickles name are on their way out of SciPy.
-        return csr_matrix if name == "csr_matrix" else super().find_class(module, name)
-
-
 @contextmanager
-def _parsing(path: str | Path, kind: str) -> Iterator[None]:
+def parsing(path: str | PathLike[str], kind: str) -> Iterator[None]:
+    r"""A context in which every error means that a file is none of its kind: a :obj:`ValueError` that names it."""
     # The parsers of broken files raise nearly anything: EOFError, KeyError, BadZipFile, zlib.error, struct.error.
     try:
         yield

@@ -1,6 +1,5 @@
 import os
 import pickle
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,15 @@ import scipy.sparse as sp
 from mowst.io import (
     atomic_write,
     load_csv,
-    load_dicts,
     load_mat,
     load_npy,
     load_npz,
     read_json,
     read_yaml,
-    safe_unpickle,
     write_json,
     write_yaml,
 )
+from mowst.pickles import safe_unpickle
 
 
 class Call:
@@ -159,45 +157,6 @@ def test_a_lone_array_is_no_archive(tmp_path):
         load_npz(tmp_path / "a.npy")
 
 
-def test_unpickle_reads_arrays_and_containers(tmp_path):
-    path = tmp_path / "file.pkl"
-    graph = defaultdict(list, {0: [1, 2]})
-    path.write_bytes(pickle.dumps([np.float32(2), sp.csr_matrix(np.eye(3)), graph]))
-    number, matrix, edges = safe_unpickle(path)
-    assert number == 2 and edges == graph
-    np.testing.assert_array_equal(matrix.toarray(), np.eye(3))
-
-
-def test_unpickle_reads_python_2_strings(tmp_path):
-    path = tmp_path / "file.pkl"
-    path.write_bytes(b"c__builtin__\nlist\n(lp0\nS'caf\\xe9'\na\x85R.")
-    assert safe_unpickle(path) == ["café"]
-
-
-def test_unpickle_executes_nothing(tmp_path):
-    path, victim = tmp_path / "file.pkl", tmp_path / "executed"
-    attacks = {
-        "system": Call(os.system, f"touch {victim}"),
-        "eval": Call(eval, f"open({str(victim)!r}, 'w')"),
-        "getattr": Call(getattr, "text", "upper"),
-        "touch": Call(Path.touch, victim),
-        "defaultdict": {"nested": [Call(os.mkdir, str(victim))]},
-    }
-    for attack in attacks.values():
-        path.write_bytes(pickle.dumps(attack))
-        with pytest.raises(ValueError, match="it asks for '.*', which is refused"):
-            safe_unpickle(path)
-        assert not victim.exists()
-
-
-def test_unpickle_refuses_matrices_that_point_outside(tmp_path):
-    matrix = sp.csr_matrix(np.eye(3))
-    matrix.indices[0] = 10**6
-    (tmp_path / "file.pkl").write_bytes(pickle.dumps(matrix))
-    with pytest.raises(ValueError, match="file.pkl"):
-        safe_unpickle(tmp_path / "file.pkl")
-
-
 def test_json_round_trip_and_damage(tmp_path):
     write_json(tmp_path / "file.json", {"a": [1, 2.5, None]})
     assert read_json(tmp_path / "file.json") == {"a": [1, 2.5, None]}
@@ -216,22 +175,6 @@ def test_npy_holds_one_array_without_objects(tmp_path):
     np.save(path, np.array([Call(print)], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="file.npy is not a readable NumPy array"):
         load_npy(path)
-
-
-def test_dicts_in_an_array_are_read_and_nothing_else(tmp_path):
-    path, victim = tmp_path / "file.npy", tmp_path / "executed"
-    splits = [{"train": np.arange(3), "test": [4, 5]}, {"train": np.arange(2)}]
-    np.save(path, np.array(splits, dtype=object))
-    read = load_dicts(path)
-    assert [list(split) for split in read] == [["train", "test"], ["train"]] and read[0]["train"].tolist() == [0, 1, 2]
-    np.save(path, np.array([{"train": Call(os.mkdir, str(victim))}], dtype=object))
-    with pytest.raises(ValueError, match="it asks for '.*mkdir', which is refused"):
-        load_dicts(path)
-    assert not victim.exists()
-    for content in (np.array([[1, 2]], dtype=object), np.arange(3)):
-        np.save(path, content)
-        with pytest.raises(ValueError, match="file.npy is not a readable NumPy array \\(.npy\\) of dictionaries"):
-            load_dicts(path)
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,17 @@ r"""Graphs that are slow to read, kept as tensors in one file that is mapped int
 import json
 import logging
 import os
-import zlib
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
 from torch_geometric.data import Data
 
 from mowst.data.info import DatasetInfo
 from mowst.io import atomic_write
+from mowst.sealed import read_sealed, seal
 
-FORMAT = 1  # to be raised whenever a reader gives another graph of the same files
+FORM = "mowst-cache-2"  # to be raised whenever a reader gives another graph of the same files
 logger = logging.getLogger(__name__)
 
 
@@ -36,7 +35,7 @@ def read_cached(info: DatasetInfo, root: Path) -> Data:
     if not info.cached:
         return info.read(*paths)
     states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    key = json.dumps([FORMAT, *states])
+    key = json.dumps(states)
     places = [folder / f"{info.name}.safetensors" for folder in cache_folders(info, root)]
     for place in filter(Path.is_file, places):
         if data := _read(place, key):
@@ -57,35 +56,23 @@ def cache_folders(info: DatasetInfo, root: Path) -> list[Path]:
 
 def _read(place: Path, key: str) -> Data | None:
     try:
-        with safe_open(place, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("key") != key:
-                logger.info("%s was made of other raw files: it is made again", place)
-                return None
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("checksum") == _checksum(tensors):
-            return Data.from_dict(tensors)
-        logger.warning("%s is damaged (its checksum is another): it is made again", place)
-    except (SafetensorError, OSError) as error:
-        logger.warning("%s is damaged (%s): it is made again", place, error)
-    return None
+        found, tensors = read_sealed(place, FORM)
+    except (OSError, ValueError) as error:
+        logger.warning("%s; it is made again", error)
+        return None
+    if found != key:
+        logger.info("%s was made of other raw files: it is made again", place)
+        return None
+    return Data.from_dict(tensors)
 
 
 def _write(data: Data, key: str, places: list[Path]) -> None:
     tensors = {name: value.contiguous() for name, value in data.to_dict().items()}
-    metadata = {"key": key, "checksum": _checksum(tensors)}
     for place in places:
         try:
             with atomic_write(place) as file:
-                save_file(tensors, file.name, metadata=metadata)
+                save_file(tensors, file.name, metadata=seal(FORM, key, tensors))
             return
         except (OSError, SafetensorError) as error:
             logger.info("%s cannot be written: %s", place, error)
     logger.warning("the graph is read anew each time: none of %s can be written", ", ".join(map(str, places)))
-
-
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    crc = 0
-    for name in sorted(tensors):
-        crc = zlib.crc32(tensors[name].numpy().data, zlib.crc32(f"{name} {tuple(tensors[name].shape)}".encode(), crc))
-    return str(crc)

@@ -10,13 +10,22 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from filelock import FileLock
 from tqdm import tqdm
 
-from mowst.io import atomic_write, read_json, write_json
+from mowst.io import atomic_write, move_into_place, read_json, write_json
 
-RECORD = "downloads.json"
+RECORD, LOCK = "downloads.json", "downloads.lock"
 CHUNK = 1 << 20
 RANGE_NOT_SATISFIABLE = 416
+
+
+def downloading(folder: Path) -> FileLock:
+    r"""A context in which no other process downloads into a folder; one waits for the other. A thread may enter it
+    twice.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / LOCK, is_singleton=True)
 
 
 def download(url: str, path: Path, sha256: str | None = None, timeout: float = 30) -> None:
@@ -34,6 +43,11 @@ def download(url: str, path: Path, sha256: str | None = None, timeout: float = 3
         OSError: If the address does not answer, or the answer ends early.
         ValueError: If what it sends is not the file.
     """
+    with downloading(path.parent):
+        _download(url, path, sha256, timeout)
+
+
+def _download(url: str, path: Path, sha256: str | None, timeout: float) -> None:
     part, record = path.with_name(f"{path.name}.part"), path.with_name(RECORD)
     _receive(url, part, timeout)
     known = read_json(record) if record.is_file() else {}
@@ -45,7 +59,7 @@ def download(url: str, path: Path, sha256: str | None = None, timeout: float = 3
         source = "known" if sha256 else f"recorded in {record}"
         raise ValueError(f"{url} sent another file than the {source} one: SHA-256 {found['sha256']}, not {expected}")
     write_json(record, known | {path.name: {"url": url, **found}})
-    os.replace(part, path)
+    move_into_place(part, path)
 
 
 def unpack(archive: Path, folder: Path, files: Iterable[str]) -> None:
@@ -88,10 +102,11 @@ def _receive(url: str, part: Path, timeout: float) -> None:
         start = have if response.headers.get("Content-Range", "").startswith(f"bytes {have}-") else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None
-        part.parent.mkdir(parents=True, exist_ok=True)
         bar = tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, disable=None)
         with bar, open(part, "ab" if start else "wb") as file:
             while chunk := response.read(CHUNK):
                 bar.update(file.write(chunk))
+            file.flush()
+            os.fsync(file.fileno())
     if total is not None and (size := part.stat().st_size) != total:
         raise OSError(f"{url} ended after {size} of {total} bytes; the next call goes on from there")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from http.client import HTTPException
 from pathlib import Path
 
-from mowst.data.download import download, unpack
+from mowst.data.download import download, downloading, unpack
 from mowst.data.info import DatasetInfo
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def require_files(info: DatasetInfo, root: Path, split: int | str, fetch: bool =
     Raises:
         FileNotFoundError: If files are missing in the end; lists them with addresses and folders.
     """
-    wanted = {path: name for path, name in _named(info, root, split).items() if not path.is_file()}
+    wanted = _missing(info, root, split)
     addresses = {path: info.urls.get(name) for path, name in wanted.items()}
     if not wanted:
         return
@@ -35,7 +35,8 @@ def require_files(info: DatasetInfo, root: Path, split: int | str, fetch: bool =
         reason = "Nothing is downloaded, since not all of them have a working address."
     else:
         try:
-            return _fetch(info, info.base(root), wanted)
+            with downloading(info.base(root)):
+                return _fetch(info, info.base(root), _missing(info, root, split))
         except (OSError, HTTPException, ValueError) as error:
             reason = f"The download failed: {error}."
             raise FileNotFoundError(_explain(info, root, addresses, reason)) from error
@@ -47,9 +48,10 @@ def offline() -> bool:
     return os.environ.get("MOWST_OFFLINE", "0") not in ("", "0")
 
 
-def _named(info: DatasetInfo, root: Path, split: int | str) -> dict[Path, str]:
+def _missing(info: DatasetInfo, root: Path, split: int | str) -> dict[Path, str]:
     raw = dict(zip(info.paths(root), info.files, strict=True))
-    return raw | {path: path.name for path in info.split_paths(root, split)}
+    named = raw | {path: path.name for path in info.split_paths(root, split)}
+    return {path: name for path, name in named.items() if not path.is_file()}
 
 
 def _fetch(info: DatasetInfo, base: Path, wanted: dict[Path, str]) -> None:

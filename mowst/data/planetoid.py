@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import remove_self_loops, to_undirected
@@ -12,7 +13,7 @@ from torch_geometric.utils import remove_self_loops, to_undirected
 from mowst.data.checksums import PLANETOID_SHA256
 from mowst.data.info import DatasetInfo
 from mowst.data.splits import per_class_split
-from mowst.io import safe_unpickle
+from mowst.pickles import safe_unpickle
 
 ADDRESS = "https://github.com/kimiyoung/planetoid/raw/master/data"
 PARTS = ("y", "tx", "ty", "allx", "ally", "graph", "test.index")
@@ -32,12 +33,26 @@ def read_planetoid(*paths: Path) -> Data:
     Raises:
         ValueError: If a file is damaged, or the files do not belong together.
     """
-    y, tx, ty, allx, ally, graph = (safe_unpickle(path) for path in paths[:-1])
-    test = _read_ids(paths[-1])
+    parts = [safe_unpickle(path) for path in paths[:-1]] + [_read_ids(paths[-1])]
+    try:
+        return _graph_of(*parts)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"the files in {paths[0].parent} do not belong together: {error}") from error
+
+
+def _graph_of(
+    y: np.ndarray,
+    tx: csr_matrix,
+    ty: np.ndarray,
+    allx: csr_matrix,
+    ally: np.ndarray,
+    graph: dict[int, list[int]],
+    test: np.ndarray,
+) -> Data:
     num_nodes = int(test.max()) + 1
     sizes = {"tx": tx.shape[0], "ty": len(ty), "test.index": len(test), "allx": allx.shape[0], "ally": len(ally)}
     if len({*list(sizes.values())[:3]}) > 1 or sizes["allx"] != sizes["ally"] or test.min() != sizes["ally"]:
-        raise ValueError(f"the files in {paths[0].parent} do not belong together: their rows are {sizes}")
+        raise ValueError(f"their rows are {sizes}")
     x, labels = _assemble(allx.toarray(), tx.toarray(), test), _assemble(ally, ty, test)
     return Data(
         x=torch.from_numpy(x / x.sum(axis=1, keepdims=True).clip(min=1)).float(),

@@ -87,7 +87,7 @@ def find_dataset(name: str) -> DatasetInfo:
         ValueError: If the name is unknown; lists the known ones and the closest.
     """
     key = name.lower().replace("_", "-")
-    if unlisted := re.fullmatch(r"fb100-([a-z]+\d+)", key):
+    if unlisted := re.fullmatch(r"fb100-([a-z]+[0-9]+)", key):
         return DATASETS.get(unlisted[1]) or college(unlisted[1])
     if key not in DATASETS:
         close = "".join(f"did you mean '{match}'? " for match in get_close_matches(key, DATASETS, n=1))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from mowst.io import load_dicts, load_npz
+from mowst.io import load_npz
+from mowst.pickles import load_dicts
 
 Masks = dict[str, Tensor]
 

@@ -44,8 +44,9 @@ class TensorMemo:
             with torch.inference_mode(False), torch.no_grad():
                 value = build()
             self._entries.pop(key, None)
-            while len(self._entries) >= self.size:
-                self._entries.pop(next(iter(self._entries)), None)
+            # A copy of the keys, since a tensor that dies in another thread takes its entry away at any time.
+            for oldest in list(self._entries)[: max(0, len(self._entries) + 1 - self.size)]:
+                self._entries.pop(oldest, None)
             watches = [self._watch(tensor, key) for tensor in tensors if tensor is not None]
             self._entries[key] = (watches, versions, value)
             return value

@@ -11,6 +11,10 @@ from mowst.nn.confidence import CONFIDENCES
 from mowst.nn.experts import build_expert
 from mowst.nn.mowst import Mowst
 
+# Named, since a command line library takes Any for leave to import what a class path names.
+Plain = bool | int | float | str | None
+Arguments = dict[str, Plain | list[Plain] | dict[str, Plain]]
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -44,9 +48,9 @@ class ModelConfig:
     gate_features: bool = False
     mix: Literal["auto", "prob", "logit"] = "auto"
     detach_dispersion: bool = False
-    weak_args: dict[str, Any] = field(default_factory=dict)
-    strong_args: dict[str, Any] = field(default_factory=dict)
-    gate_args: dict[str, Any] = field(default_factory=dict)
+    weak_args: Arguments = field(default_factory=dict)
+    strong_args: Arguments = field(default_factory=dict)
+    gate_args: Arguments = field(default_factory=dict)
 
 
 def build_model(config: ModelConfig, *, in_channels: int, out_channels: int, num_nodes: int | None = None) -> Cascade:

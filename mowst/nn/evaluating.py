@@ -1,19 +1,35 @@
 r"""Evaluation mode for a while."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
+
+_lock = threading.Lock()
+_held: WeakKeyDictionary[torch.nn.Module, tuple[int, bool]] = WeakKeyDictionary()
 
 
 @contextmanager
 def evaluating(*modules: torch.nn.Module) -> Iterator[None]:
-    r"""A context in which modules are in evaluation mode; each submodule's own mode is restored at its end."""
-    modes = [(part, part.training) for module in modules for part in module.modules()]
-    try:
+    r"""A context in which modules are in evaluation mode, in as many threads as want it; each submodule's own mode is
+    restored when the last of them leaves.
+    """
+    parts = {part for module in modules for part in module.modules()}
+    with _lock:
+        for part in parts:
+            users, training = _held.get(part, (0, part.training))
+            _held[part] = users + 1, training
         for module in modules:
             module.eval()
+    try:
         yield
     finally:
-        for part, training in modes:
-            part.training = training
+        with _lock:
+            for part in parts:
+                users, training = _held.pop(part)
+                if users > 1:
+                    _held[part] = users - 1, training
+                else:
+                    part.training = training

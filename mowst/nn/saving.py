@@ -1,4 +1,4 @@
-r"""A model in one safetensors file: its weights, and the description of its parts as JSON in the metadata."""
+r"""A model in one sealed file: its weights, and the description of its parts as JSON."""
 
 import json
 from collections.abc import Mapping
@@ -6,15 +6,14 @@ from os import PathLike
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from mowst.io import atomic_write
+from mowst.io import parsing
 from mowst.nn.spec import rebuild, spec_of
+from mowst.sealed import read_sealed, write_sealed
 
-FORMAT = "mowst-2"
+FORM = "mowst-model-3"
 
 
 def write_model(path: str | PathLike[str], state: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
@@ -26,11 +25,7 @@ def write_model(path: str | PathLike[str], state: Mapping[str, Any], spec: Mappi
     lazy = [name for name, value in state.items() if isinstance(value, Tensor) and is_lazy(value)]
     if lazy:
         raise ValueError(f"{lazy[0]} has no shape yet: run the model once on data before saving it")
-    # Clones, since safetensors refuses tensors that share memory.
-    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in state.items() if isinstance(v, Tensor)}
-    content = save(tensors, metadata={"format": FORMAT, "spec": json.dumps(spec)})
-    with atomic_write(path) as file:
-        file.write(content)
+    write_sealed(path, FORM, json.dumps(spec), {k: v for k, v in state.items() if isinstance(v, Tensor)})
 
 
 def read_model(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -40,15 +35,9 @@ def read_model(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, 
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a model file of this package, or is damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"'{path}' is not a safetensors file, or is damaged: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"'{path}' is not a model saved by Mowst.save: format {metadata.get('format')!r}")
-    return state, json.loads(metadata["spec"])
+    text, state = read_sealed(path, FORM)
+    with parsing(path, "model"):
+        return state, dict(json.loads(text))
 
 
 def describe(part: torch.nn.Module) -> dict[str, Any]:

@@ -90,8 +90,9 @@ def rebuild(spec: Spec, trust: bool = False) -> Module:
     Raises:
         ValueError: If the spec is malformed, its kind or name is unknown, or it names an import path unasked.
     """
-    if not isinstance(spec, dict) or set(spec) != {"kind", "name", "args"}:
-        raise ValueError(f"a spec has the entries kind, name and args, got {spec!r}")
+    types = {"kind": str, "name": str, "args": dict}
+    if not isinstance(spec, dict) or {key: type(value) for key, value in spec.items()} != types:
+        raise ValueError(f"a spec has the entries kind, name and args: text, text and a dictionary; got {spec!r}")
     if spec["kind"] not in Registry.kinds:
         raise ValueError(f"unknown kind {spec['kind']!r}: choose one of {', '.join(Registry.kinds)}")
     if "." in spec["name"] and not trust:

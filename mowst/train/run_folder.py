@@ -5,7 +5,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from os import PathLike
@@ -69,8 +70,8 @@ class RunFolder:
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise FileExistsError(f"'{self.path}' exists and is not empty: choose another folder for this run")
         self.path.mkdir(parents=True, exist_ok=True)
-        write_yaml(self.path / "config.yaml", self.config)
         write_json(self.path / "env.json", environment())
+        write_yaml(self.path / "config.yaml", self.config)
 
     def resume(self) -> dict[str, Any] | None:
         r"""The last checkpoint of the run that was killed or stopped in this folder; :obj:`None` if it had none yet, in
@@ -88,6 +89,8 @@ class RunFolder:
         refuse_differences(read_yaml(self.path / "config.yaml"), self.config, f"the run in '{self.path}'")
         state = read_checkpoint(self.checkpoint_path) if self.checkpoint_path.exists() else None
         history = state["history"] if state else []
+        for leftover in self.path.glob(".*.tmp"):  # of a write in which the run was killed
+            leftover.unlink()
         with atomic_write(self.path / "metrics.jsonl", "w") as file:
             file.writelines(json.dumps(record) + "\n" for record in history)
         return state
@@ -100,8 +103,13 @@ class RunFolder:
         return self.stopping or turn != self._saved_in or time.monotonic() - self._saved_at >= every
 
     def save_checkpoint(self, record: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-        r"""Replaces the checkpoint by one that was taken at a record."""
-        write_checkpoint(self.checkpoint_path, state)
+        r"""Replaces the checkpoint by one that was taken at a record.
+
+        Raises:
+            OSError: if it cannot be written (a full disk, no permission); the one before it is then left as it was.
+        """
+        with self._resumable():
+            write_checkpoint(self.checkpoint_path, state)
         self._saved_in, self._saved_at = (record["round"], record["turn"]), time.monotonic()
 
     def stop(self, *_: Any) -> None:
@@ -118,16 +126,26 @@ class RunFolder:
 
     def append(self, record: Mapping[str, Any]) -> None:
         r"""Appends a record to :obj:`metrics.jsonl`."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with self._resumable(path), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def finish(self, model: Cascade, result: FitResult) -> None:
         r"""Writes the model and the scores."""
-        model.save(self.model_path)
         scores = asdict(result)
         del scores["history"]
-        write_json(self.path / "result.json", scores)
+        with self._resumable():
+            model.save(self.model_path)
+            write_json(self.path / "result.json", scores)
         self.checkpoint_path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _resumable(self, path: Path | None = None) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            advice = f"what was saved before is whole: mend this, then resume the run from '{self.path}'"
+            raise OSError(error.errno, f"{error.strerror} ({advice})", error.filename or str(path)) from error
 
 
 def refuse_differences(begun: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:

@@ -1,12 +1,16 @@
+import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 
 class Server(ThreadingHTTPServer):
-    r"""Serves :obj:`files`, ranges of them where it :obj:`resumes`, and :obj:`sends` that many bytes at most."""
+    r"""Serves :obj:`files`, ranges of them where it :obj:`resumes`, and :obj:`sends` that many bytes at most, after a
+    :obj:`delay` in seconds.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -14,6 +18,7 @@ class Server(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.asked: list[tuple[str, str | None]] = []
         self.resumes, self.sends, self.kind = True, None, "application/octet-stream"
+        self.delay = 0.0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -22,6 +27,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.asked.append((self.path, wanted))
+        time.sleep(self.server.delay)
         content = self.server.files.get(self.path)
         start = int(wanted[6:-1]) if wanted and self.server.resumes else 0
         if content is None or start >= len(content) > 0:
@@ -46,3 +52,28 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def at_once() -> Callable[..., None]:
+    r"""Lets several processes do the same at the same time, and fails if one of them does."""
+    return _at_once
+
+
+def _at_once(act: Callable[[], None], processes: int = 2) -> None:
+    waiting, started = os.pipe()
+    children = []
+    for _ in range(processes):
+        if not (child := os.fork()):
+            status = 1
+            try:
+                os.close(started)
+                os.read(waiting, 1)  # until the parent closes its end
+                act()
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    os.close(waiting)
+    os.close(started)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * processes

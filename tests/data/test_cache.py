@@ -47,6 +47,17 @@ def test_the_second_graph_is_the_first_and_its_file_was_not_read(info, root, pla
     assert all(value.equal(second[key]) and value.dtype == second[key].dtype for key, value in first.to_dict().items())
 
 
+def test_processes_that_make_a_cache_at_the_same_time(info, root, place, at_once):
+    def act():
+        for _ in range(20):
+            place.unlink(missing_ok=True)
+            data = read_cached(info, root)
+            assert data.x.equal(torch.ones(3, 2)) and data.train_mask.view(-1).tolist() == [True, False, False]
+
+    at_once(act, processes=3)
+    assert read_cached(info, root).num_nodes == 3 and list(place.parent.iterdir()) == [place]
+
+
 def test_what_is_written_to_a_cached_graph_stays_in_memory(info, root):
     read_cached(info, root)
     read_cached(info, root).x.zero_()
@@ -82,7 +93,7 @@ def test_a_damaged_cache_is_made_again_and_said(info, root, place, damage, caplo
     place.write_bytes(damage(place.read_bytes()))
     with caplog.at_level(logging.WARNING):
         assert read_cached(info, root).num_nodes == 3
-    assert "name.safetensors is damaged" in caplog.text and len(info.calls) == 2
+    assert str(place) in caplog.text and "damaged" in caplog.text and len(info.calls) == 2
     assert read_cached(info, root).num_nodes == 3 and len(info.calls) == 2
 
 

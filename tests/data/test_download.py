@@ -26,7 +26,7 @@ def path(tmp_path):
 def test_a_file_arrives_whole_and_is_recorded(server, path, sha256):
     download(f"{server.url}/file", path, sha256=sha256)
     assert path.read_bytes() == CONTENT
-    assert sorted(p.name for p in path.parent.iterdir()) == ["downloads.json", "file"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["downloads.json", "downloads.lock", "file"]
     record = {"url": f"{server.url}/file", "size": len(CONTENT), "sha256": SHA256}
     assert read_json(path.parent / "downloads.json") == {"file": record}
 
@@ -36,7 +36,7 @@ def test_an_interrupted_download_goes_on(server, path, resumes):
     server.sends, server.resumes = 1000, resumes
     with pytest.raises(OSError, match=f"ended after 1000 of {len(CONTENT)} bytes; the next call goes on"):
         download(f"{server.url}/file", path, sha256=SHA256)
-    assert [p.name for p in path.parent.iterdir()] == ["file.part"]
+    assert {p.name for p in path.parent.iterdir()} == {"downloads.lock", "file.part"}
     server.sends = None
     download(f"{server.url}/file", path, sha256=SHA256)
     assert path.read_bytes() == CONTENT and server.asked[-1] == ("/file", "bytes=1000-")
@@ -57,7 +57,7 @@ def test_another_file_than_the_known_one_is_not_kept(server, path):
     server.files["/file"] = CONTENT[:-1] + b"!"
     with pytest.raises(ValueError, match=f"sent another file than the known one: SHA-256 .*, not {SHA256}"):
         download(f"{server.url}/file", path, sha256=SHA256)
-    assert not list(path.parent.iterdir())
+    assert [p.name for p in path.parent.iterdir()] == ["downloads.lock"]
 
 
 def test_another_file_than_the_first_one_is_not_kept(server, path):
@@ -66,7 +66,7 @@ def test_another_file_than_the_first_one_is_not_kept(server, path):
     server.files["/file"] = b"new"
     with pytest.raises(ValueError, match="than the recorded in .*downloads.json one"):
         download(f"{server.url}/file", path)
-    assert [p.name for p in path.parent.iterdir()] == ["downloads.json"]
+    assert {p.name for p in path.parent.iterdir()} == {"downloads.json", "downloads.lock"}
     (path.parent / "downloads.json").unlink()
     download(f"{server.url}/file", path)
     assert path.read_bytes() == b"new"
@@ -78,13 +78,13 @@ def test_nothing_is_written_where_there_is_nothing(server, path):
     server.kind = "text/html; charset=utf-8"
     with pytest.raises(ValueError, match="answers with a web page"):
         download(f"{server.url}/file", path)
-    assert not path.parent.exists()
+    assert [p.name for p in path.parent.iterdir()] == ["downloads.lock"]
 
 
 def test_a_silent_server_is_given_up(path):
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OSError, match="timed out"):
         download(f"http://127.0.0.1:{silent.getsockname()[1]}/file", path, timeout=0.1)
-    assert not path.parent.exists()
+    assert [p.name for p in path.parent.iterdir()] == ["downloads.lock"]
 
 
 @pytest.fixture

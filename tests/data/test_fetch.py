@@ -1,4 +1,5 @@
 import io
+import os
 import zipfile
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from mowst.data import DATASETS
 from mowst.data.fetch import offline, require_files
 from mowst.data.info import DatasetInfo
 from mowst.data.splits import stratified_split
+from mowst.io import read_json
 
 
 def zipped(*names: str) -> bytes:
@@ -46,7 +48,8 @@ def test_what_is_missing_is_downloaded_once_and_nothing_else(info, server, tmp_p
         require_files(info, tmp_path, split=0)
     assert [path for path, _ in server.asked] == ["/z", "/s.npy", "/a.zip"]
     base = tmp_path / "family" / "Name"
-    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
+    files = {path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    assert {str(path.relative_to(tmp_path)) for path in files} == {
         "family/Name/raw/x",
         "family/Name/split/y",
         "family/Name/raw/z",
@@ -56,6 +59,31 @@ def test_what_is_missing_is_downloaded_once_and_nothing_else(info, server, tmp_p
         "splits/downloads.json",
     }
     assert (base / "split" / "y").read_text() == "a/split/y"
+
+
+def test_two_processes_download_a_file_once(info, server, tmp_path, at_once):
+    server.delay = 0.1
+    at_once(lambda: require_files(info, tmp_path, split=0), processes=3)
+    assert sorted(path for path, _ in server.asked) == ["/a.zip", "/s.npy", "/z"]
+    names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {"x", "y", "z", "s.npy", "downloads.json", "downloads.lock"}
+    assert set(read_json(tmp_path / "family" / "Name" / "downloads.json")) == {"a.zip"}
+
+
+def test_two_data_sets_download_into_one_folder(info, server, tmp_path, at_once):
+    # The record of a folder keeps what both of them wrote.
+    server.delay = 0.05
+    server.files |= {f"/{k}.npy": b"splits" for k in range(4)}
+    left = list(range(4))
+
+    def act():
+        for k in left:
+            other = replace(info, folder=f"Name{k}-{os.getpid()}", split_files=(f"{k}.npy",))
+            urls = {**info.urls, f"{k}.npy": f"{server.url}/{k}.npy"}
+            require_files(replace(other, urls=urls, files=()), tmp_path, split=0)
+        assert set(read_json(tmp_path / "splits" / "downloads.json")) >= {f"{k}.npy" for k in range(4)}
+
+    at_once(act)
 
 
 def test_a_drawn_split_and_a_file_that_is_there_are_not_asked_for(info, server, tmp_path):

@@ -29,6 +29,20 @@ def test_unknown_names_list_the_known():
         load_task("corra")
 
 
+@pytest.mark.parametrize(
+    "name", ["fb100-../../x1", "fb100-a/b1", "fb100-reed98/..", "cora\0", "..\\cora", "cora/../cora"]
+)
+def test_a_name_leads_nowhere_else(name, tmp_path, monkeypatch):
+    # What has a separator is a folder of one's own, and never a place under the root.
+    monkeypatch.chdir(tmp_path)
+    (root := tmp_path / "root").mkdir()
+    with pytest.raises((ValueError, FileNotFoundError), match="is unknown|there is no folder"):
+        load_task(name, root=root)
+    with pytest.raises(ValueError, match="is unknown"):
+        find_dataset(name)
+    assert [path.name for path in tmp_path.iterdir()] == ["root"] and not list(root.iterdir())
+
+
 def test_root_is_the_argument_then_the_variable_then_the_cache(monkeypatch, tmp_path):
     monkeypatch.delenv("MOWST_DATA", raising=False)
     assert data_root() == Path.home() / ".cache" / "mowst"

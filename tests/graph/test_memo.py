@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 
 from mowst.graph.memo import TensorMemo
@@ -73,3 +75,17 @@ def test_value_built_in_inference_mode_can_be_trained_on():
     weight = torch.ones(3, requires_grad=True)
     (weight * value).sum().backward()
     assert weight.grad.equal(2 * x)
+
+
+def test_threads_whose_tensors_die_meanwhile():
+    memo, kept = TensorMemo(size=3), torch.arange(5.0)
+
+    def act(number):
+        for k in range(300):
+            value = torch.full((2,), float(number + 10 * k))
+            assert memo.get((value,), value.sum).item() == 2 * (number + 10 * k)
+            assert memo.get((kept,), kept.sum).item() == 10
+
+    with ThreadPoolExecutor(10) as threads:
+        list(threads.map(act, range(10)))
+    assert len(memo) <= 3

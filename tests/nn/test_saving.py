@@ -88,10 +88,11 @@ def test_files_that_are_no_models_are_refused(tmp_path):
     whole = path.read_bytes()
     for content in (b"", whole[: len(whole) // 2], pickle.dumps(Exploit())):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="not a safetensors file, or is damaged"):
+        with pytest.raises(ValueError, match="not a readable safetensors file, or it is damaged"):
             Mowst.load(path)
-    save_file({"x": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match="not a model saved by Mowst.save"):
-        Mowst.load(path)
+    for metadata, found in ((None, "None"), ({"format": "mowst-2", "spec": "{}"}, "'mowst-2'")):
+        save_file({"x": torch.zeros(2)}, path, metadata=metadata)
+        with pytest.raises(ValueError, match=f"model.safetensors is of the format {found}, not 'mowst-model-3'"):
+            Mowst.load(path)
     with pytest.raises(FileNotFoundError):
         Mowst.load(tmp_path / "missing.safetensors")

@@ -63,6 +63,7 @@ def test_equally_named_attributes_are_the_arguments():
     ("spec", "message"),
     [
         ({"name": "gcn"}, "entries kind, name and args"),
+        ({"kind": ["expert"], "name": ["torch.nn.Linear"], "args": {}}, "text, text and a dictionary"),
         ({"kind": "toaster", "name": "gcn", "args": {}}, "unknown kind 'toaster'"),
         ({"kind": "expert", "name": "gnc", "args": {}}, "unknown expert 'gnc'"),
     ],

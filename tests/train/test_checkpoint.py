@@ -73,10 +73,10 @@ class Trap:
 
 def test_a_pickle_is_no_checkpoint_and_is_not_run(tmp_path):
     (tmp_path / "c").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(ValueError, match="not a safetensors file"):
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
         read_checkpoint(tmp_path / "c")
     torch.save({"a": Trap()}, tmp_path / "d")
-    with pytest.raises(ValueError, match="not a safetensors file"):
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
         read_checkpoint(tmp_path / "d")
 
 

@@ -1,5 +1,6 @@
 r"""A run that was stopped and resumed is the run that was not, to the bit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import torch
 from mowst import MLP, LearnedConfidence, Mowst, build_expert, fit, seed_everything
 from mowst.nn.saving import read_model
 from mowst.train import RunFolder
+from mowst.train.checkpoint import read_checkpoint
 
 SETTINGS = {"epochs": 3, "rounds": 2, "patience": 2, "round_patience": None, "lr": 0.05}
 RUNS = {
@@ -133,6 +135,66 @@ def test_a_run_that_is_asked_to_stop_saves_at_once(task, tmp_path):
     assert equal(comparable(model, resumed), comparable(again, fit(again, task, **SETTINGS)))
 
 
+class Recorder(RunFolder):
+    r"""Keeps the checkpoint of every record."""
+
+    def __init__(self, path, config=None):
+        super().__init__(path, config or {})
+        self.checkpoints = []
+
+    def save_checkpoint(self, record, state):
+        super().save_checkpoint(record, state)
+        self.checkpoints.append(self.checkpoint_path.read_bytes())
+
+
+def same_tree(a, b):
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        assert list(a) == list(b)
+        return all(key == "seconds" or same_tree(value, b[key]) for key, value in a.items())
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same_tree, a, b))
+    return type(a) is type(b) and a == b
+
+
+@pytest.mark.parametrize("gate_fit", ["validation", "train", pytest.param("folds", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["mowst", "mowst-star"])
+def test_from_every_record_the_whole_state_goes_on_to_the_bit(method, gate_fit, task, tmp_path):
+    # Parameters, buffers, gates, moments, generators, counters and best states are all in the state, so that the steps
+    # from each record to the next one give the whole run.
+    settings = {"method": method, "gate_fit": gate_fit, "gate_folds": 2, "epochs": 2, "rounds": 1, "lr": 0.05}
+    whole = Recorder(tmp_path / "whole")
+    model = make_model()
+    result = comparable(model, fit(model, task, run_dir=whole, checkpoint_seconds=0, **settings))
+    turns = {record["turn"] for record in result[0]}
+    assert turns >= {"weak alone", "strong alone", *(("weak", "strong") if method == "mowst" else ("joint",))}
+    for number, checkpoint in enumerate(whole.checkpoints):
+        RunFolder(folder := tmp_path / str(number), {}).start()
+        (folder / "checkpoint.safetensors").write_bytes(checkpoint)
+        run, model = Recorder(folder), make_model(seed=5)
+        after = {"run_dir": run, "resume": True, "checkpoint_seconds": 0, "callbacks": [kill_at(2)]}
+        try:
+            ended = fit(model, task, **after, **settings)
+        except Killed:
+            ended = None
+        if number + 1 == len(whole.checkpoints):
+            assert equal(comparable(model, ended), result)
+            break
+        (tmp_path / "next").write_bytes(whole.checkpoints[number + 1])
+        (tmp_path / "found").write_bytes(run.checkpoints[0])
+        assert same_tree(read_checkpoint(tmp_path / "found"), read_checkpoint(tmp_path / "next")), result[0][number]
+
+
+def test_a_library_call_installs_no_signal_handler(task, tmp_path):
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    model = make_model()
+    fit(model, task, run_dir=tmp_path / "run", gate_fit="train", epochs=1, rounds=0)
+    model.save(tmp_path / "model")
+    Mowst.load(tmp_path / "model").predict(task.data.x, task.data.edge_index, threshold=0.5)
+    assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
+
+
 def begun(task, folder, at=3, **settings):
     with pytest.raises(Killed):
         fit(make_model(), task, run_dir=folder, callbacks=[kill_at(at)], **{**SETTINGS, **settings})
@@ -200,6 +262,9 @@ def test_the_command_line_program_is_killed_and_resumed(sent, tmp_path):
         time.sleep(0.01)
     killed.send_signal(sent)
     assert killed.wait() == (143 if sent == signal.SIGTERM else -sent)
+    if sent == signal.SIGTERM:
+        history = read_checkpoint(tmp_path / "killed" / "checkpoint.safetensors")["history"]
+        assert history == [json.loads(line) for line in metrics.read_text().splitlines()], "it was saved at once"
     resume = [*mowst, "--resume", "killed"]
     refused = subprocess.run([*resume, "--lr", "0.5"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert refused.returncode == 1 and "lr: 0.01 then, 0.5 now" in refused.stderr

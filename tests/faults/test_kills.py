@@ -1,0 +1,154 @@
+r"""A process that is killed at any point of a save leaves the older file or the new one, whole."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from mowst import MLP, LearnedConfidence, Mowst, build_expert, fit, io, seed_everything
+from mowst.train.checkpoint import read_checkpoint, write_checkpoint
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+
+
+class Points:
+    r"""The points of the writes of a process, at one of which it is killed."""
+
+    def __init__(self, kill_at, pieces):
+        self.kill_at, self.pieces, self.passed = kill_at, pieces, 0
+
+    def __call__(self):
+        self.passed += 1
+        if self.passed == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self):
+        io.open = self.open
+        for name in ("replace", "fsync", "unlink"):
+            setattr(os, name, self.around(getattr(os, name)))
+
+    def around(self, function):
+        def call(*args, **kwargs):
+            self()
+            value = function(*args, **kwargs)
+            self()
+            return value
+
+        return call
+
+    def open(self, *args, **kwargs):
+        self()
+        file = open(*args, **kwargs)  # noqa: SIM115
+        write = file.write
+
+        def in_pieces(content):
+            size = max(1, len(content) // self.pieces)
+            for start in range(0, len(content), size):
+                write(content[start : start + size])
+                file.flush()
+                self()
+
+        file.write = in_pieces
+        self()
+        return file
+
+
+def points_of(act, kill_at=0, pieces=4):
+    r"""How many points a process passed that acted to the end, or None if it was killed at one of them."""
+    reader, writer = os.pipe()
+    if not (child := os.fork()):
+        try:
+            (points := Points(kill_at, pieces)).install()
+            act()
+            os.write(writer, str(points.passed).encode())
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        passed = file.read()
+    assert os.WIFSIGNALED(status) or passed, "it failed before any kill"
+    return int(passed) if passed else None
+
+
+def make_model(seed=0):
+    seed_everything(seed)
+    sizes = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3, "dropout": 0.5}
+    return Mowst(MLP(**sizes), build_expert("gcn", **sizes), LearnedConfidence(4))
+
+
+def save_checkpoint(path, number):
+    write_checkpoint(path, {"epoch": number, "weights": torch.full((500,), float(number))})
+
+
+def load_checkpoint(path):
+    state = read_checkpoint(path)
+    assert state["weights"].eq(state["epoch"]).all() and len(state["weights"]) == 500
+    return state["epoch"]
+
+
+def save_model(path, number):
+    model = make_model()
+    for parameter in model.parameters():
+        parameter.data.fill_(number)
+    model.save(path)
+
+
+def load_model(path):
+    values = {float(value) for parameter in Mowst.load(path).parameters() for value in parameter.detach().view(-1)}
+    (number,) = values
+    return int(number)
+
+
+KINDS = {"checkpoint": (save_checkpoint, load_checkpoint), "model": (save_model, load_model)}
+FILES = [pytest.param(4, id="few"), pytest.param(60, id="many", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pieces", FILES)
+@pytest.mark.parametrize("older", [1, None])
+def test_killed_anywhere_in_a_save_there_is_the_older_file_or_the_new_one(kind, pieces, older, tmp_path):
+    (save, load), path = KINDS[kind], tmp_path / "file.safetensors"
+    found = []
+    for kill_at in range(1, 1000):
+        path.unlink(missing_ok=True)
+        if older:
+            save(path, older)
+        ended = points_of(lambda: save(path, 2), kill_at, pieces)
+        found.append(load(path) if path.exists() else None)
+        if ended:
+            break
+    # Old up to the replacement, new from then on; 60 pieces are 70 kills in each of four cases.
+    assert found == sorted(found, key=lambda number: number == 2) and found[0] == older and found[-1] == 2
+    assert len(found) >= pieces + 10
+
+
+@pytest.mark.slow
+def test_a_run_killed_anywhere_resumes_to_the_bit(task, tmp_path):
+    settings = {"epochs": 2, "rounds": 1, "gate_fit": "train"}
+
+    def run(name, resume=False):
+        model = make_model()
+        result = fit(model, task, run_dir=tmp_path / name, resume=resume, checkpoint_seconds=0, **settings)
+        return model.state_dict(), result.test, [record["val_loss"] for record in result.history]
+
+    weights, *scores = run("whole")
+    total = points_of(lambda: run("counted"))
+    resumed = 0
+    for kill_at in range(1, total, total // 40):
+        folder = f"killed at {kill_at}"
+        assert points_of(lambda folder=folder: run(folder), kill_at) is None
+        begun, done = ((tmp_path / folder / name).exists() for name in ("config.yaml", "result.json"))
+        if done:
+            continue
+        if not begun:
+            with pytest.raises(FileNotFoundError, match="no config.yaml in it"):
+                run(folder, resume=True)
+            continue
+        resumed += 1
+        again, *scores_again = run(folder, resume=True)
+        assert scores_again == scores
+        assert all(torch.equal(again[key], value) for key, value in weights.items() if isinstance(value, torch.Tensor))
+        assert not list((tmp_path / folder).glob(".*"))
+    assert resumed >= 20
