@@ -1,12 +1,15 @@
+import io
 import json
 import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from mowst.cli import _parser, main
+from mowst import Mowst, load_task
+from mowst.cli.commands import main, read
 from mowst.data import DATASETS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -59,7 +62,7 @@ def test_every_method_trains_and_evaluates(here, method, capsys):
 
 
 def test_settings_come_from_flags_over_file_over_preset(here, monkeypatch):
-    monkeypatch.setattr("mowst.cli.preset", lambda data, **_: {"mix": "logit"})
+    monkeypatch.setattr("mowst.cli.train.preset", lambda data, **_: {"mix": "logit"})
     (here / "my.yaml").write_text("lr: 0.02\nhidden_channels: 12\nepochs: 2\nrounds: 1\nweight_decay: 1e-3\n")
     assert main(["train", "--config", "my.yaml", "--lr", "0.03", "--run-dir", "run"]) == 0
     config = dict(line.split(": ") for line in (here / "run" / "config.yaml").read_text().splitlines())
@@ -83,6 +86,48 @@ def test_an_expert_by_import_path_needs_trust_to_be_loaded_again(here, capsys):
     assert main(["evaluate", "run", "--trust"]) == 0
 
 
+def test_predict_writes_what_the_model_answers(here, capsys):
+    assert main(["train", "csbm", "--run_dir", "run", *QUICK]) == 0
+    capsys.readouterr()
+    assert main(["predict", "run"]) == 0
+    whole = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    model, data = Mowst.load(here / "run" / "best.safetensors"), load_task("csbm").data
+    answer = model.eval()(data.x, data.edge_index)
+    assert whole["node"].tolist() == list(range(data.num_nodes))
+    assert whole["label"].tolist() == answer.prob.argmax(dim=1).tolist()
+    assert whole["prob"].to_numpy() == pytest.approx(answer.prob.detach().max(dim=1).values.numpy(), abs=1e-5)
+    assert main(["predict", "run", "--nodes", "test", "--out", "answers.csv"]) == 0
+    test = pd.read_csv("answers.csv")
+    assert test["node"].tolist() == load_task("csbm").index("test").tolist()
+    pd.testing.assert_frame_equal(test, whole.iloc[test["node"]].reset_index(drop=True))
+
+
+@pytest.mark.parametrize(("threshold", "expert"), [("0", "mlp"), ("1.1", "gcn")])
+def test_a_threshold_says_which_expert_answers_a_node(here, threshold, expert):
+    assert main(["train", "csbm", "--gate_fit", "train", "--run_dir", "run", *QUICK]) == 0
+    model, data = Mowst.load(here / "run" / "best.safetensors"), load_task("csbm").data
+    model.route = "mixture"
+    model.save(here / "run" / "best.safetensors")
+    assert main(["predict", "run", "--threshold", threshold, "--out", "answers.csv"]) == 0
+    found = pd.read_csv("answers.csv")
+    assert set(found["expert"]) == {expert}
+    labels = model.predict(data.x, data.edge_index, threshold=float(threshold))
+    assert found["label"].tolist() == labels.tolist()
+
+
+def test_predict_names_nodes_and_classes_as_the_folder_does(here):
+    (here / "pets").mkdir()
+    names = list("abcdefgh")
+    pd.DataFrame({"id": names, "x": range(8)}).to_csv("pets/features.csv", index=False)
+    pd.DataFrame({"id": names, "label": ["cat", "dog"] * 4}).to_csv("pets/labels.csv", index=False)
+    pd.DataFrame({"source": names[:-1], "target": names[1:]}).to_csv("pets/edges.csv", index=False)
+    assert main(["train", "pets", "--split", "random-0", "--run_dir", "run", "--method", "strong", *QUICK]) == 0
+    assert main(["predict", "run", "--out", "answers.csv"]) == 0
+    found = pd.read_csv("answers.csv")
+    assert "".join(found["node"]) == "abcdefgh" and set(found["label"]) <= {"cat", "dog"}
+    assert set(found["expert"]) == {"gcn"}
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -93,6 +138,7 @@ def test_an_expert_by_import_path_needs_trust_to_be_loaded_again(here, capsys):
         (["train", "--split", "-1"], "There is no split -1"),
         (["train", "--strong", "torch.nn.Linear"], "cannot be built by name"),
         (["train", "--strong", "gat", "--hidden-channels", "12"], "multiple of the 8 attention heads"),
+        (["predict", "nowhere"], "not the folder of a finished run"),
         (["evaluate", "."], "not the folder of a finished run"),
         (["evaluate", "nowhere"], "not the folder of a finished run"),
     ],
@@ -146,6 +192,6 @@ def test_commands_of_the_readme_parse(command, capsys):
     words = shlex.split(command, comments=True)
     if "--help" in words:
         with pytest.raises(SystemExit, match="0"):
-            _parser().parse_args(words)
+            read(words)
     else:
-        assert _parser().parse_args(words).subcommand == words[0]
+        assert read(words).subcommand == words[0]

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mowst.study.paired import LEVEL
-from mowst.study.tables import column_order
+from mowst.study.tables import column_order, kind_of
 
 PLACE = {"data": "data", "strong": "GNN", "method": "method"}
 COSTS = {
@@ -27,8 +27,10 @@ DIFFERENCES = """In points, mean ± unbiased std over pairs of one split and see
 over pairs: of few pairs, or of splits that overlap, it is too narrow, and the test decides. p is paired as above, after
 Holm's correction over the rows of one GNN; there is none for fewer than three pairs, for differences that are all the
 same, and for several splits of unknown size. Bold: p < 0.05."""
-PUBLISHED = """Test scores in %, and ours less the published mean. A published number that was not checked against its
-source is marked uncertified."""
+PUBLISHED = """Test scores in %, and ours less the published mean. Mowst is published by sampled routing, which answers
+each node by one expert, drawn by its confidence: ours beside it is the expectation of that score. Of all other methods
+it is the score of what the model answers. A published number that was not checked against its source is marked
+uncertified."""
 COST = "Means over the finished runs; the weak share is that of the answers on test nodes."
 FAILURES = "Runs whose newest line says that they failed. No number above counts them."
 
@@ -99,7 +101,9 @@ def spread(mean: float, std: float, signed: bool = False) -> str:
 
 def _scores(results: pd.DataFrame) -> Table:
     rows, methods = ["data", "strong"], sorted(results["method"].unique(), key=column_order)
-    by_method = results.assign(text=[_score(cell) for cell in results.itertuples()]).set_index([*rows, "method"])
+    by_method = results.assign(text=[_score(cell, cell.mean, cell.std) for cell in results.itertuples()]).set_index(
+        [*rows, "method"]
+    )
     texts, best = (by_method[column].unstack(sort=False)[methods] for column in ("text", "best"))
     metrics = by_method.groupby(rows, sort=False)["metric"].agg(lambda found: next(iter(found.dropna()), ""))
     places = metrics.rename_axis(["data", "GNN"]).reset_index()
@@ -107,9 +111,9 @@ def _scores(results: pd.DataFrame) -> Table:
     return make_table("Test scores", SCORES, cells, best.eq(True).reset_index(drop=True))
 
 
-def _score(cell: Any) -> str:
+def _score(cell: Any, mean: float, std: float) -> str:
     counts = [str(cell.runs)] * (cell.runs > 0) + [f"{cell.failed} failed"] * (cell.failed > 0)
-    return f"{spread(cell.mean, cell.std)} ({', '.join(counts)})".strip()
+    return f"{spread(mean, std)} ({', '.join(counts)})".strip()
 
 
 def _differences(differences: pd.DataFrame) -> Table:
@@ -126,11 +130,18 @@ def _differences(differences: pd.DataFrame) -> Table:
 def _published(results: pd.DataFrame) -> Table:
     known = results[results["published"].notna()].reset_index(drop=True)
     cells, rows = known[list(PLACE)].rename(columns=PLACE), list(known.itertuples())
-    cells["ours"] = [_score(row) for row in rows]
+    sampled = [kind_of(row.method) == "mowst" and not math.isnan(row.expected) for row in rows]
+    ours = [
+        (row.expected, row.expected_std) if drawn else (row.mean, row.std)
+        for row, drawn in zip(rows, sampled, strict=True)
+    ]
+    cells["score of"] = ["sampled routing" if drawn else "the answers" for drawn in sampled]
+    cells["ours"] = [_score(row, *score) for row, score in zip(rows, ours, strict=True)]
     marks = ["" if certified else " (uncertified)" for certified in known["certified"].eq(True)]
     published = [spread(row.published, row.published_std) for row in rows]
     cells["published"] = [text + mark for text, mark in zip(published, marks, strict=True)]
-    cells["difference"] = [spread(row.mean - row.published, math.nan, signed=True) for row in rows]
+    differences = [mean - row.published for row, (mean, _) in zip(rows, ours, strict=True)]
+    cells["difference"] = [spread(difference, math.nan, signed=True) for difference in differences]
     cells["source"] = known["source"].fillna("")
     return make_table("Published values", PUBLISHED, cells)
 

@@ -28,8 +28,13 @@ def sorted_lines(lines: Sequence[Line]) -> list[Line]:
 
 def column_order(method: str) -> tuple[int, str]:
     r"""What methods are sorted by: the baselines first, those that are not known last."""
-    kind = method.partition(",")[0]
+    kind = kind_of(method)
     return COLUMNS.index(kind) if kind in COLUMNS else len(COLUMNS), method
+
+
+def kind_of(method: str) -> str:
+    r"""The method itself, of one that goes on with what tells its runs from others."""
+    return method.partition(",")[0]
 
 
 def run_table(lines: Sequence[Line]) -> pd.DataFrame:
@@ -157,6 +162,7 @@ def _summary(cell: pd.DataFrame) -> dict[str, Any]:
         "failed": len(cell) - len(finished),
         "mean": finished["test"].mean(),
         "std": finished["test"].std(ddof=1),
+        "expected_std": finished["expected"].std(ddof=1),
         **{key: finished[key].mean() for key in MEANS},
         **first,
     }

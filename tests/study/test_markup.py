@@ -56,7 +56,21 @@ def test_uncertified_published_values_are_marked(make_line):
     lines = [make_line(published=certified), make_line("digits", published={**certified, "certified": False})]
     published = tables_of(lines)["Published values"].cells
     assert list(published["published"]) == ["81.00 ± 0.40", "81.00 ± 0.40 (uncertified)"]
-    assert list(published["difference"]) == ["-1.00", "-1.00"]
+
+
+def test_published_mowst_is_held_against_sampled_routing(make_line):
+    known, lines = {"published": {"mean": 81.0, "std": 0.4}}, []
+    for method in ("strong", "mowst", "mowst-star"):
+        lines += [make_line(method=method, seed=k, test=0.8, expected=0.7 + 0.02 * k, **known) for k in range(2)]
+    lines += [make_line("minesweeper", test=0.8, expected=None, **known)]
+    published = tables_of(lines)["Published values"].cells.set_index(["data", "method"])
+    for place, scored, ours, difference in (
+        (("cora", "mowst"), "sampled routing", "71.00 ± 1.41 (2)", "-10.00"),
+        (("cora", "mowst-star"), "the answers", "80.00 ± 0.00 (2)", "-1.00"),
+        (("cora", "strong"), "the answers", "80.00 ± 0.00 (2)", "-1.00"),
+        (("minesweeper", "mowst"), "the answers", "80.00 (1)", "-1.00"),
+    ):
+        assert list(published.loc[place, ["score of", "ours", "difference"]]) == [scored, ours, difference]
 
 
 def test_a_published_value_without_std_or_certificate_is_uncertified(make_line):

@@ -174,7 +174,8 @@ def test_the_best_trial_is_a_row_of_a_study(graph, tmp_path):
 def test_trials_below_the_median_after_as_many_evaluations_are_pruned(graph, method, monkeypatch):
     monkeypatch.setattr(objective, "REPORT_EVERY", 1)
     held = {"epochs": 10, "patience": None, "hidden_channels": 8, "pretrain": "both", "optimizer": "adam"}
-    study = sweep(graph, method=method, trials=14, settings=held | ({} if method == "strong" else {"in_turns": False}))
+    joint = {"in_turns": False, "gate_fit": "train"}
+    study = sweep(graph, method=method, trials=14, settings=held | ({} if method == "strong" else joint))
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     whole = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     assert pruned and len(pruned) + len(whole) == 14

@@ -1,0 +1,5 @@
+import sys
+
+from mowst.cli.commands import main
+
+sys.exit(main())

@@ -1,0 +1,30 @@
+r"""Options that several commands share: where data lie and where models run."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+
+from mowst.data import load_task
+from mowst.task import GraphTask
+
+
+def add_root(parser: ArgumentParser) -> None:
+    parser.add_argument("--root", type=str | None, help="folder of data sets, else $MOWST_DATA, else ~/.cache/mowst")
+
+
+def add_places(parser: ArgumentParser) -> None:
+    add_root(parser)
+    parser.add_argument("--device", type=str | None, help="cpu, cuda, ... (default: cuda where there is one)")
+
+
+def device_of(options: Namespace) -> str:
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(data: str, root: str | None, split: int | str, config: Mapping[str, Any]) -> GraphTask:
+    task = load_task(data, root=root, split=split, transforms=config.get("transforms", ()))
+    chosen = {key: config[key] for key in ("metric", "class_weight", "inductive") if config.get(key)}
+    return replace(task, **chosen) if chosen else task

@@ -1,0 +1,104 @@
+r""":obj:`mowst evaluate` and :obj:`mowst predict`: the model of a finished run, used again."""
+
+import sys
+from typing import Any
+
+import pandas as pd
+import torch
+from jsonargparse import ArgumentParser, Namespace
+
+from mowst.cli.places import add_places, device_of, load
+from mowst.cli.scores import names_of, print_scores
+from mowst.inference import Predictor
+from mowst.io import atomic_write
+from mowst.nn.cascade import Cascade
+from mowst.nn.evaluating import evaluating
+from mowst.nn.mowst import Mowst
+from mowst.task import GraphTask
+from mowst.train import RunFolder, score_model
+
+
+def evaluate_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Scores the model of a run again, on its own data or on another split.")
+    _add_run(parser)
+    return parser
+
+
+def evaluate(options: Namespace) -> None:
+    task, model, config = _open(options)
+    scores = score_model(model, task)
+    print(f"{task}\n{model}")
+    rows, names = {}, names_of(model, config)
+    if config["method"].startswith("mowst"):
+        rows = {f"{name} in it": scores["scores"][part] for part, name in names.items()}
+    rows[f"{config['method']} ({model.route})"] = scores
+    shares = {name: scores["shares"][part] for part, name in names.items()}
+    print_scores(rows, task.metric, shares, scores["expected"])
+
+
+def predict_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Writes what the model of a run answers, as CSV: node, label and its probability, the expert that "
+        "was asked last, and the confidence in the first one."
+    )
+    _add_run(parser)
+    parser.add_argument("--nodes", default="all", help="all, or those of one part of the split: train, val or test")
+    parser.add_argument("--threshold", type=float | None, help="ask the next expert only where confidence is lower")
+    parser.add_argument("--out", type=str | None, help="file to write, else the terminal")
+    return parser
+
+
+def predict(options: Namespace) -> None:
+    task, model, config = _open(options)
+    if options.nodes not in (known := ("all", *task.splits)):
+        raise ValueError(f"unknown nodes '{options.nodes}', choose from {', '.join(known)}")
+    nodes = torch.arange(task.num_nodes) if options.nodes == "all" else task.index(options.nodes).cpu()
+    table = answers(model, task, nodes, options.threshold, list(names_of(model, config).values()))
+    if options.out is None:
+        table.to_csv(sys.stdout, index=False)
+        return
+    with atomic_write(options.out, mode="w") as file:
+        table.to_csv(file, index=False)
+    print(f"{len(table)} nodes of '{task.name}': {options.out}")
+
+
+@torch.no_grad()
+def answers(
+    model: Cascade, task: GraphTask, nodes: torch.Tensor, threshold: float | None, names: list[str]
+) -> pd.DataFrame:
+    r"""What a model answers on some nodes, by their names and those of the classes where the data set has some."""
+    data, found = task.data, Predictor(model, task.data, threshold=threshold).predict(nodes)
+    ids, classes = data.get("node_ids"), data.get("class_names")
+    labels = found.labels.tolist()
+    with evaluating(model):
+        at = nodes.to(data.x.device)
+        confidence = model.gate(0, model.logits(0, data.x, data.edge_index, data.edge_weight, nodes=at), data.x[at])
+    mixed = model.route == "mixture" and threshold is None
+    return pd.DataFrame(
+        {
+            "node": nodes if ids is None else [ids[node] for node in nodes.tolist()],
+            "label": labels if classes is None else [classes[label] for label in labels],
+            "prob": found.prob.max(dim=-1).values.tolist(),
+            "expert": "mixture" if mixed else [names[expert] for expert in found.expert.tolist()],
+            "confidence": confidence.tolist(),
+        }
+    )
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    parser.add_argument("run", help="folder that 'mowst train' wrote")
+    parser.add_argument("--data", type=str | None, help="another data set than the run's")
+    parser.add_argument("--split", type=int | str | None, help="another split than the run's")
+    parser.add_argument("--trust", action="store_true", help="follow import paths that the run names")
+    add_places(parser)
+
+
+def _open(options: Namespace) -> tuple[GraphTask, Cascade, dict[str, Any]]:
+    folder = RunFolder.open(options.run)
+    config = folder.config
+    data = options.data or config["data"]
+    split = config["split"] if options.split is None else options.split
+    task = load(data, options.root or config.get("root"), split, config)
+    model = (Cascade if config.get("middle") else Mowst).load(folder.model_path, trust=options.trust)
+    device = device_of(options)
+    return task.to(device), model.to(device), config

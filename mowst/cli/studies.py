@@ -1,0 +1,61 @@
+r""":obj:`mowst study`, :obj:`sweep`, :obj:`best`, :obj:`report`."""
+
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from mowst.study import RESULTS, best_row, expand, newest_lines, read_lines, read_rows, run_study, sweep, write_report
+
+
+def study_parser() -> ArgumentParser:
+    study = ArgumentParser(description="Runs the rows of a YAML file that a folder does not hold yet.")
+    study.add_argument("rows", help="YAML file of rows, see mowst/study/cell.py")
+    study.add_argument("folder", help="folder of the results")
+    study.add_function_arguments(run_study, skip={"cells", "folder", "report"})
+    return study
+
+
+def study(options: Namespace) -> None:
+    arguments = options.as_dict()
+    cells, folder = expand(read_rows(arguments.pop("rows"))), arguments.pop("folder")
+    run_study(cells, folder, **arguments, report=lambda line: print(line["status"], line["name"], line["seed"]))
+    lines = newest_lines(read_lines(Path(folder) / RESULTS))
+    failed = [line for line in lines if line["status"] == "failed"]
+    print(f"{len(lines) - len(failed)} runs finished, {len(failed)} failed; tables and plots: mowst report {folder}")
+
+
+def sweep_parser() -> ArgumentParser:
+    found = ArgumentParser(description="Searches settings on the validation nodes; started again, it goes on.")
+    found.add_function_arguments(sweep, as_positional=True)
+    return found
+
+
+def search(options: Namespace) -> None:
+    found = sweep(**options.as_dict())
+    if not any(trial.state.name == "COMPLETE" for trial in found.trials):
+        raise ValueError(f"{found.study_name}: none of {len(found.trials)} trials was completed")
+    print(f"{found.study_name}: number {found.best_trial.number} of {len(found.trials)} trials is best,")
+    print(f"with {found.best_value:.4f} on the validation nodes: {found.best_params}")
+    if options.storage:
+        print(f"as a row of a study: mowst best {options.storage} --study_name {found.study_name}")
+
+
+def best_parser() -> ArgumentParser:
+    found = ArgumentParser(description="Prints the best trial of a sweep as a row for 'mowst study'.")
+    found.add_function_arguments(best_row, as_positional=True)
+    return found
+
+
+def best(options: Namespace) -> None:
+    print(yaml.safe_dump({"rows": [best_row(**options.as_dict())]}, sort_keys=False))
+
+
+def report_parser() -> ArgumentParser:
+    page = ArgumentParser(description="Writes tables and plots of a study into one HTML page.")
+    page.add_function_arguments(write_report, as_positional=True)
+    return page
+
+
+def report(options: Namespace) -> None:
+    print(write_report(**options.as_dict()))
