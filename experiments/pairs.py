@@ -10,7 +10,8 @@ from torch import Tensor
 from mowst import GraphTask, MonotoneConfidence, Mowst, TrainConfig, fit, seed_everything
 from mowst.nn.build import ModelConfig, build_model
 from mowst.nn.contract import call_expert
-from mowst.train.turn import Objective, Score, Turn, score_of, validate
+from mowst.train.objective import Objective
+from mowst.train.turn import Score, Turn, score_of, validate
 
 
 def train_alone(

@@ -16,10 +16,11 @@ from mowst.train.config import MIXTURES, TrainConfig
 from mowst.train.crossfit import cross_fit, temperature
 from mowst.train.distributed import share_state
 from mowst.train.journal import Journal
+from mowst.train.objective import Loss, Objective
 from mowst.train.scores import answers, evaluate_splits, score_expert
 from mowst.train.stacking import stack
 from mowst.train.state import Snapshot, random_state, set_random_state, training_only
-from mowst.train.turn import WORST, Loss, Objective, Progress, Score, Turn, score_of, validate
+from mowst.train.turn import WORST, Progress, Score, Turn, score_of, validate
 
 Records = Generator[dict, None, Score]
 

@@ -22,7 +22,8 @@ from mowst import (
 from mowst.loss import mowst_loss, mowst_star_loss
 from mowst.train import METHODS
 from mowst.train.batches import Batches
-from mowst.train.turn import Objective, Turn
+from mowst.train.objective import Objective
+from mowst.train.turn import Turn
 
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
 SHORT = {"epochs": 4, "rounds": 1, "lr": 0.03, "gate_folds": 2}
