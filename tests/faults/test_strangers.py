@@ -188,6 +188,14 @@ def test_no_settings_file_leads_to_an_import(tmp_path, lie, way, monkeypatch):
     assert not (tmp_path / "executed").exists()
 
 
+def test_trust_follows_the_import_path_of_a_settings_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stranger_too.py").write_text("import os\nos.mkdir('executed')\n")
+    (tmp_path / "my.yaml").write_text("strong: stranger_too.Net")
+    assert main(["train", "--config", "my.yaml", "--trust"]) == 1  # it has no Net
+    assert (tmp_path / "executed").exists()
+
+
 ALLOWED = {
     ("pickle", "Unpickler"): {"pickles.py"},
     ("yaml", "load"): {"io.py"},

@@ -96,8 +96,11 @@ def test_without_a_checkpoint_at_hand_it_goes_back_to_the_last(task, tmp_path):
     whole = comparable(model, fit(model, task, **SETTINGS))
     with pytest.raises(Killed):  # in the middle of the second turn, whose first record was saved
         fit(make_model(), task, run_dir=tmp_path / "run", callbacks=[kill_at(5)], **SETTINGS)
+    with open(metrics := tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"round": 0, "tu')  # a line that was cut off
     model = make_model()
     assert equal(comparable(model, fit(model, task, run_dir=tmp_path / "run", resume=True, **SETTINGS)), whole)
+    assert [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()] == [r["epoch"] for r in whole[0]]
 
 
 def test_killed_twice(task, tmp_path):
