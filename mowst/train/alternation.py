@@ -124,7 +124,8 @@ class Training:
         if gate_turn is not None:
             self._reached = yield from self._offered(gate_turn, bar=self._reached, logits=unseen)
         if self._is_joint:
-            yield from self._kept(*self._turns_of_a_round())
+            (joint,) = self._turns_of_a_round()
+            yield from self._kept(joint)
         else:
             yield from self._rounds(self._turns_of_a_round())
 
@@ -228,7 +229,7 @@ class Training:
         config, weight = self.config, self.task.class_weights
         if self.method == "mowst-star":
             # What is mixed may change between turns.
-            return lambda *outputs: mowst_star_loss(*outputs, mix=self.model.mix, class_weight=weight)
+            return lambda logits, confidences, y: mowst_star_loss(logits, confidences, y, self.model.mix, weight)
         return partial(
             reached_loss,
             expert=expert,

@@ -130,5 +130,5 @@ def _peers() -> Iterator[None]:
     except RuntimeError as error:
         raise ConnectionError(
             f"process {dist.get_rank()} of {num_processes()} lost another one, which was killed, failed or cannot be "
-            f"reached ({str(error).splitlines()[0]})"
+            f"reached ({str(error).partition('. ')[0]})"
         ) from error

@@ -164,9 +164,7 @@ def _resumable(run_dir: RunFolder | None) -> Iterator[None]:
     try:
         yield
     except ConnectionError as error:
-        rest = "the best state so far is in the model"
-        if run_dir:
-            rest = f"resume the run as it was begun, from its last checkpoint in '{run_dir.path}'"
+        rest = f"resume the run, in as many processes, from '{run_dir.path}'" if run_dir else "the run is lost"
         raise ConnectionError(f"{error}; {rest}") from error
 
 

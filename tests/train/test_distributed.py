@@ -102,7 +102,7 @@ def test_a_process_that_dies_ends_the_run_and_it_is_resumed(task, tmp_path):
         folder = tmp_path / f"killed{number}"
         error, died = in_two(tmp_path, _die, task, folder, number)
         assert died is None and isinstance(error, ConnectionError)
-        assert "process 0 of 2 lost another one" in str(error) and f"last checkpoint in '{folder}'" in str(error)
+        assert "process 0 of 2 lost another one" in str(error) and f"processes, from '{folder}'" in str(error)
         first, second = in_two(tmp_path, in_one_of_two, task, {"run_dir": folder, "resume": True})
         assert same(first, whole, atol=0) and first[1:] == whole[1:] == second[1:]
         ours, theirs = ((path / "metrics.jsonl").read_text() for path in (folder, tmp_path / "whole"))
@@ -178,7 +178,7 @@ def test_the_command_line_program_loses_a_process_and_is_resumed(rank, tmp_path)
     os.kill(int(children[rank]), signal.SIGKILL)
     said = killed.communicate()[1]
     assert killed.returncode != 0
-    assert f"mowst: process {1 - rank} of 2 lost another one" in said and "last checkpoint in 'killed'" in said
+    assert f"mowst: process {1 - rank} of 2 lost another one" in said and "in as many processes, from 'killed'" in said
     subprocess.run([*program, "--resume", "killed"], **options, check=True, capture_output=True)
     results = [(tmp_path / run / "best.safetensors").read_bytes() for run in ("whole", "killed")]
     assert results[0] == results[1]
