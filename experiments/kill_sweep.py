@@ -33,7 +33,7 @@ from mowst.study.storage import open_storage
 from mowst.train import environment
 
 OUT = Path(__file__).parent / "results" / "kill_sweep.jsonl"
-SETTINGS = {"epochs": 100, "patience": 20, "rounds": 2}
+SETTINGS = {"epochs": 40, "patience": 10, "rounds": 1, "hidden_channels": 64}
 ENDED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
