@@ -58,7 +58,8 @@ class Draw:
     @contextmanager
     def seeded(self) -> Iterator[None]:
         r"""A context in which torch's generators start from the seed; they are put back at its end."""
-        with torch.random.fork_rng():
+        device = self.ids.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
             yield
 
@@ -107,7 +108,7 @@ class Batches:
         r"""The batches of an epoch, drawn anew, in steps of `size` each; the last may be a smaller one."""
         draws = self._partition()
         seeds = torch.randint(2**63 - 1, (len(draws),)).tolist()
-        drawn = [Draw(ids, seed) for ids, seed in zip(draws, seeds, strict=True)]
+        drawn = [Draw(ids.to(self._weights.device), seed) for ids, seed in zip(draws, seeds, strict=True)]
         return [drawn[i : i + size] for i in range(0, len(drawn), size)]
 
     def losses(self, loss: Callable[[Batch], Tensor], step: Sequence[Draw], scale: float) -> Iterator[Tensor]:
@@ -118,7 +119,7 @@ class Batches:
 
     def make(self, draw: Draw) -> Batch:
         r"""The batch of a draw, in whose :meth:`~Draw.seeded` context it is to be made."""
-        ids = draw.ids.to(self._weights.device)
+        ids = draw.ids
         if not self.graph:
             return self._batch(ids)
         if self._sampler is None:
