@@ -4,8 +4,8 @@ skipped.
     python experiments/batches.py run --root DATA          # appends to experiments/results/batches.jsonl
     python experiments/batches.py table                    # prints the table of that file as Markdown
 
-Every way takes as many steps and evaluations: with num_parts parts, epochs and patience are divided by it. A run holds
-the GNN alone and the mixture with it.
+Every way takes as many steps at most, and evaluates as often: with num_parts parts, epochs are divided by it. Patience is
+the same number of epochs. A run holds the GNN alone and the mixture with it.
 """
 
 from pathlib import Path
@@ -19,13 +19,13 @@ from methods import append_missing, markdown, read, run_cell, spread
 from mowst.presets import preset
 
 RESULTS = Path(__file__).parent / "results" / "batches.jsonl"
-STEPS, PATIENCE, EVAL_EVERY = 400, 40, 4
+EPOCHS, EVAL_EVERY, PATIENCE = 400, 4, 40
 
 
 def run(
     data: tuple[str, ...] = ("computers", "cs"),
     strong: tuple[str, ...] = ("gcn",),
-    parts: tuple[int, ...] = (1, 4),
+    parts: tuple[int, ...] = (1, 2),
     seeds: int = 5,
     first_seed: int = 0,
     root: str | None = None,
@@ -50,8 +50,8 @@ def run(
 
     def run_one(data: str, strong: str, way: str, seed: int) -> dict[str, Any]:
         count = int(way.removeprefix("random-").replace("full", "1"))
-        numbers = {"epochs": STEPS, "patience": PATIENCE, "eval_every": EVAL_EVERY}
-        row = preset(data, strong=strong) | {name: max(number // count, 1) for name, number in numbers.items()}
+        lengths = {"epochs": EPOCHS // count, "eval_every": max(EVAL_EVERY // count, 1), "patience": PATIENCE}
+        row = preset(data, strong=strong) | lengths
         row |= {"rounds": 1} | ({"batches": "random", "num_parts": count} if count > 1 else {})
         return run_cell(data, strong, "mowst", seed, root, row | (settings or {})) | {"method": way}
 

@@ -14,7 +14,7 @@ from torch_geometric.loader import NeighborLoader
 
 from mowst.graph.adjacency import adjacency, edges_of
 from mowst.graph.part import Part
-from mowst.graph.rows import take_rows
+from mowst.graph.rows import RowTaker
 from mowst.task import GraphTask
 from mowst.train.config import TrainConfig
 
@@ -26,7 +26,7 @@ class Batch:
     r"""Some of the training nodes.
 
     Args:
-        features (Tensor): the features of all training nodes.
+        features (RowTaker): the features of all training nodes.
         rows (Tensor): which of them these are, by position, :math:`(n)`.
         share (float): their share of all training nodes, or of these nodes' class weights.
         graph (Data, optional): the graph that experts read, with :obj:`x`, :obj:`edge_index` and :obj:`edge_weight`.
@@ -34,7 +34,7 @@ class Batch:
         at (Tensor, optional): where the training nodes lie in that graph, :math:`(n)`. (default: :obj:`None`)
     """
 
-    features: Tensor
+    features: RowTaker
     rows: Tensor
     share: float
     graph: Data = field(default_factory=Data)
@@ -43,7 +43,7 @@ class Batch:
     @cached_property
     def x(self) -> Tensor:
         r"""The features of the training nodes, :math:`(n, F)`."""
-        return take_rows(self.features, self.rows)
+        return self.features(self.rows)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Draw:
     @contextmanager
     def seeded(self) -> Iterator[None]:
         r"""A context in which torch's generators start from the seed; they are put back at its end."""
-        with torch.random.fork_rng():
+        device = self.ids.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
             yield
 
@@ -94,6 +95,7 @@ class Batches:
         self.graph = graph
         y, weight = task.labels("train"), task.class_weights
         self._weights = torch.ones_like(y, dtype=torch.float64) if weight is None else weight.double()[y]
+        self._of_all, self._of_train = RowTaker(task.data.x), RowTaker(task.features("train"))
         self._sampler: NeighborLoader | None = None
         if graph:
             self._whole = adjacency(task.data.edge_index, task.data.edge_weight, task.num_nodes)
@@ -107,7 +109,7 @@ class Batches:
         r"""The batches of an epoch, drawn anew, in steps of `size` each; the last may be a smaller one."""
         draws = self._partition()
         seeds = torch.randint(2**63 - 1, (len(draws),)).tolist()
-        drawn = [Draw(ids, seed) for ids, seed in zip(draws, seeds, strict=True)]
+        drawn = [Draw(ids.to(self._weights.device), seed) for ids, seed in zip(draws, seeds, strict=True)]
         return [drawn[i : i + size] for i in range(0, len(drawn), size)]
 
     def losses(self, loss: Callable[[Batch], Tensor], step: Sequence[Draw], scale: float) -> Iterator[Tensor]:
@@ -117,8 +119,8 @@ class Batches:
                 yield scale * loss(self.make(draw))
 
     def make(self, draw: Draw) -> Batch:
-        r"""The batch of a draw, in whose :meth:`~Draw.seeded` context it is to be made."""
-        ids = draw.ids.to(self._weights.device)
+        r"""The batch of a draw, in whose :meth:`~Draw.seeded` context it is to be made; the one before it is void."""
+        ids = draw.ids
         if not self.graph:
             return self._batch(ids)
         if self._sampler is None:
@@ -129,12 +131,12 @@ class Batches:
             nodes = self._sampler(wanted.cpu()).n_id.sort().values.to(ids.device)
             at = torch.searchsorted(nodes, wanted)
         edge_index, edge_weight = edges_of(Part(self._whole, nodes))
-        graph = Data(x=take_rows(self.task.data.x, nodes), edge_index=edge_index, edge_weight=edge_weight)
+        graph = Data(x=self._of_all(nodes), edge_index=edge_index, edge_weight=edge_weight)
         return self._batch(self._row_of[nodes[at]], graph=graph, at=at)
 
     def _batch(self, rows: Tensor, **graph: Any) -> Batch:
         share = float(self._weights[rows].sum() / self._weights.sum())
-        return Batch(self.task.features("train"), rows, share, **graph)
+        return Batch(self._of_train, rows, share, **graph)
 
     def _partition(self) -> Sequence[Tensor]:
         size = self.task.num_nodes if self.graph and self._sampler is None else self._weights.numel()

@@ -5,7 +5,7 @@ from mowst import GCN, GIN, GPRGNN, H2GCN, GraphSAGE
 from mowst.graph.adjacency import Adjacency, adjacency, edges_of
 from mowst.graph.part import Part
 from mowst.graph.propagate import propagate
-from mowst.graph.rows import source_of, take_rows
+from mowst.graph.rows import RowTaker, source_of
 
 KINDS = ["gcn", "mean", "gin", "sum", "one-hop", "two-hop", "returns"]
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
@@ -40,7 +40,7 @@ def part_of(data, nodes):
 
 def call(expert, data, nodes):
     edge_index, _ = edges_of(part_of(data, nodes))
-    return expert(take_rows(data.x, nodes), edge_index)
+    return expert(RowTaker(data.x)(nodes), edge_index)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,12 +106,21 @@ def test_the_whole_neighbourhood_as_a_batch_answers_as_the_whole_graph(make_task
 def test_the_first_hop_of_constant_features_is_exact(data, nodes, kind):
     expert = kind(**SIZES | {"num_layers": 1, "hidden_channels": 3, "out_channels": 3}).eval()
     assert torch.allclose(call(expert, data, nodes), expert(data.x, data.edge_index)[nodes], atol=1e-6)
-    changed = take_rows(data.x, nodes) + 0  # rows of nothing
+    changed = RowTaker(data.x)(nodes) + 0  # rows of nothing
     part = part_of(data, nodes)
-    assert not torch.allclose(part.first_hop(changed, "mean"), part.first_hop(take_rows(data.x, nodes), "mean"))
+    assert not torch.allclose(part.first_hop(changed, "mean"), part.first_hop(RowTaker(data.x)(nodes), "mean"))
 
 
 def test_rows_know_their_source(data, nodes):
-    rows = take_rows(data.x, nodes)
+    rows = RowTaker(data.x)(nodes)
     assert source_of(rows).x is data.x and source_of(rows).nodes is nodes
     assert source_of(data.x) is None and source_of(rows.clone()) is None
+
+
+def test_rows_are_taken_into_the_same_memory(data, nodes):
+    take = RowTaker(data.x)
+    first = take(nodes)
+    assert torch.equal(first, data.x[nodes])
+    second = take(nodes[:3])
+    assert second.data_ptr() == first.data_ptr() and torch.equal(second, data.x[nodes[:3]])
+    assert source_of(first) is None, "it is void"

@@ -73,14 +73,15 @@ def epoch_of(task, graph, **settings):
 @pytest.mark.parametrize("graph", [False, True])
 @pytest.mark.parametrize("num_parts", [1, 3, 100])
 def test_an_epoch_goes_once_through_the_training_nodes(task, graph, num_parts):
-    made = list(epoch_of(task, graph, num_parts=num_parts))
-    index = task.index("train")
-    assert torch.cat([batch.rows for batch in made]).sort().values.equal(torch.arange(index.numel()))
-    assert sum(batch.share for batch in made) == pytest.approx(1)
-    for batch in made:
+    index, rows, shares = task.index("train"), [], []
+    for batch in epoch_of(task, graph, num_parts=num_parts):
+        rows.append(batch.rows)
+        shares.append(batch.share)
         assert torch.equal(batch.x, task.data.x[index[batch.rows]])
         if graph:
             assert torch.equal(batch.graph.x[batch.at], batch.x)
+    assert torch.cat(rows).sort().values.equal(torch.arange(index.numel()))
+    assert sum(shares) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("class_weight", [None, [1.0, 2.0, 5.0]])
