@@ -8,7 +8,7 @@ from mowst.study.run import failed_line, peak_mib
 
 QUICK = {"epochs": 4, "rounds": 1, "hidden_channels": 8}
 LINE = {"id", "name", "data", "strong", "method", "seed", "split", "metric", "sizes", "preprocessing", "status"}
-LINE |= {"route", "train", "val", "test", "expected", "weak_share", "shares", "alone", "scores"}
+LINE |= {"route", "train", "val", "test", "expected", "weak_share", "shares", "alone", "start", "choices", "scores"}
 LINE |= {"seconds", "total_seconds", "evaluations", "peak_mib", "parameters", "settings", "environment"}
 
 
