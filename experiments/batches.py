@@ -4,8 +4,8 @@ skipped.
     python experiments/batches.py run --root DATA          # appends to experiments/results/batches.jsonl
     python experiments/batches.py table                    # prints the table of that file as Markdown
 
-Every way takes as many steps at most, and evaluates as often: with num_parts parts, epochs are divided by it. Patience is
-the same number of epochs. A run holds the GNN alone and the mixture with it.
+Every way takes as many steps at most, and evaluates as often: with num_parts parts, epochs are divided by it. Patience
+is the same number of epochs. A run holds the GNN alone and the mixture with it.
 """
 
 from pathlib import Path
