@@ -5,7 +5,7 @@ Expect, in about 10 seconds on 2 CPU cores: the MLP alone near 0.86, the GCN alo
 
 from torch_geometric.nn import GCN
 
-from mowst import MLP, LearnedConfidence, Mowst, fit, load_task, seed_everything
+from mowst import MLP, MonotoneConfidence, Mowst, fit, load_task, seed_everything
 
 seed_everything(0)
 task = load_task("digits", split=0)
@@ -13,8 +13,7 @@ sizes = {"in_channels": task.num_features, "hidden_channels": 64, "num_layers": 
 model = Mowst(
     weak=MLP(**sizes, dropout=0.5),
     strong=GCN(**sizes, dropout=0.5),
-    confidence=LearnedConfidence(hidden_channels=64),
-    mix="logit",
+    confidence=MonotoneConfidence(),
 )
 result = fit(model, task, method="mowst")
 for expert, scores in result.alone.items():

@@ -9,7 +9,7 @@ Expect, in about 15 seconds on 2 CPU cores: the GNN alone near 0.96, Mowst near 
 import torch
 from torch_geometric.nn import MessagePassing
 
-from mowst import MLP, LearnedConfidence, Mowst, fit, load_task, seed_everything
+from mowst import MLP, MonotoneConfidence, Mowst, fit, load_task, seed_everything
 
 
 class MeanMaxConv(MessagePassing):
@@ -38,8 +38,7 @@ if __name__ == "__main__":
     model = Mowst(
         weak=MLP(in_channels=task.num_features, hidden_channels=64, out_channels=task.num_classes, dropout=0.5),
         strong=MeanMaxGNN(task.num_features, 64, task.num_classes),
-        confidence=LearnedConfidence(hidden_channels=64),
-        mix="logit",
+        confidence=MonotoneConfidence(),
     )
     result = fit(model, task)
     print(f"GNN alone: {result.alone['strong']['test']:.4f}, Mowst: {result.test:.4f}")

@@ -9,7 +9,7 @@ confidence that is high on the first half and low on the second.
 import torch
 from torch_geometric.data import Data
 
-from mowst import GCN, MLP, GraphTask, LearnedConfidence, Mowst, fit, seed_everything
+from mowst import GCN, MLP, GraphTask, MonotoneConfidence, Mowst, fit, seed_everything
 
 seed_everything(0)
 num_nodes, num_classes = 3000, 3
@@ -31,7 +31,7 @@ data = Data(x=x, edge_index=edge_index, y=y, train_mask=part < 2, val_mask=part 
 
 task = GraphTask.from_data(data, metric="accuracy", name="mine")  # wrong shapes, ids, labels, masks: one clear error
 sizes = {"in_channels": task.num_features, "hidden_channels": 64, "num_layers": 2, "out_channels": task.num_classes}
-model = Mowst(MLP(**sizes, dropout=0.5), GCN(**sizes, dropout=0.5), LearnedConfidence(hidden_channels=64))
+model = Mowst(MLP(**sizes, dropout=0.5), GCN(**sizes, dropout=0.5), MonotoneConfidence())
 result = fit(model, task)
 print({expert: round(scores["test"], 4) for expert, scores in result.alone.items()}, "Mowst:", round(result.test, 4))
 

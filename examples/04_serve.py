@@ -9,13 +9,13 @@ import tempfile
 
 import torch
 
-from mowst import MLP, LearnedConfidence, Mowst, build_expert, fit, load_task, seed_everything
+from mowst import MLP, MonotoneConfidence, Mowst, build_expert, fit, load_task, seed_everything
 from mowst.inference import Predictor, choose_threshold
 
 seed_everything(0)
 task = load_task("digits", split=0)
 shape = {"in_channels": task.num_features, "out_channels": task.num_classes}
-model = Mowst(MLP(**shape, hidden_channels=64), build_expert("sage", **shape), LearnedConfidence())
+model = Mowst(MLP(**shape, hidden_channels=64), build_expert("sage", **shape), MonotoneConfidence())
 fit(model, task, method="mowst")
 
 # Calibration nodes must not have trained or selected the model; here half of the test nodes are spent on it.

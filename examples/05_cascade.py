@@ -11,7 +11,6 @@ shape = {"in_channels": task.num_features, "out_channels": task.num_classes}
 model = Cascade(
     experts={name: build_expert(name, **shape) for name in ("mlp", "gcn", "sage")},
     confidences=[MonotoneConfidence(), MonotoneConfidence()],
-    mix="logit",
 )
 result = fit(model, task, method="mowst")
 for expert, scores in result.alone.items():
