@@ -140,10 +140,11 @@ class Turn:
         self.optimizer.zero_grad(set_to_none=True)
         value = 0.0
         for loss in losses:
-            if not loss.requires_grad:
-                raise ValueError(f"nothing to train: the loss depends on no parameter of {' and '.join(self.trained)}")
             value += float(loss.detach())
-            loss.backward()
+            if loss.requires_grad:
+                loss.backward()
+            elif math.isfinite(value):
+                raise ValueError(f"nothing to train: the loss depends on no parameter of {' and '.join(self.trained)}")
         value = sum_gradients(self._parameters, value)
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss became {value}")

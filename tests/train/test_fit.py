@@ -23,7 +23,7 @@ from mowst.nn.build import ModelConfig, build_model
 from mowst.train import METHODS, RunFolder, TrainConfig, stack
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
-SHORT = {"epochs": 12, "patience": 5, "rounds": 2, "lr": 0.03}
+SHORT = {"epochs": 12, "patience": 5, "rounds": 2, "lr": 0.03, "gate_folds": 2}
 
 
 def make_model(seed=0):
@@ -88,7 +88,7 @@ def test_turns_are_kept_where_the_cross_validated_loss_falls(task, method, pretr
     who = model.mix if result.route == "mixture" else result.route
     assert result.choices[who] == min(result.choices.values()) <= min(start.choices.values())
     assert any(round for round, _ in gates) and all(same(rows[0], row) for rows in gates.values() for row in rows)
-    again = stack(model, task)
+    again = stack(model, task, folds=2)
     assert all(again[name] == pytest.approx(result.choices[name]) for name in ("weak", "strong"))
 
 
@@ -163,7 +163,8 @@ def test_every_setting_changes_something(make_task, field):
     if "neighbor" in BESIDE.get(field, {}).values() and not SAMPLES:
         pytest.skip("neither pyg-lib nor torch-sparse is here")
     method, task = "mowst-star" if field == "in_turns" else "mowst", make_task(num_nodes=200)
-    settings = {"epochs": 12, "patience": 3, "rounds": 15, "round_patience": 1, "lr": 0.1} | BESIDE.get(field, {})
+    settings = {"epochs": 12, "patience": 3, "rounds": 15, "round_patience": 1, "lr": 0.1, "gate_folds": 2}
+    settings |= BESIDE.get(field, {})
     before = fit(make_model(), task, method=method, **settings)
     after = fit(make_model(), task, method=method, **settings | {field: CHANGES[field]})
     assert strip(before)["history"] != strip(after)["history"]
@@ -249,7 +250,7 @@ def test_on_two_populations_the_gate_splits_the_graph_the_right_way(method):
     task = load_task("csbm", split=0)
     seed_everything(0)
     sizes = {"in_channels": task.num_features, "hidden_channels": 32, "num_layers": 2, "out_channels": task.num_classes}
-    model = Mowst(MLP(**sizes), GCN(**sizes), LearnedConfidence(16))
+    model = Mowst(MLP(**sizes), GCN(**sizes), MonotoneConfidence())
     result = fit(model, task, method=method, epochs=60, patience=20, rounds=2, lr=0.02)
     confidence = model(task.data.x, task.data.edge_index).confidence.detach()
     features, neighbours = (float(confidence[task.data.population == k].mean()) for k in (0, 1))

@@ -8,8 +8,8 @@ from mowst.train import METHODS
 from mowst.train.scores import score_model
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
-GATE_FITS = [{"gate_fit": "folds", "gate_folds": 2}, {"gate_fit": "train", "calibrate": True}]
-SHORT = {"epochs": 8, "patience": None, "rounds": 2, "lr": 0.03}
+GATE_FITS = [{"gate_fit": "folds"}, {"gate_fit": "train", "calibrate": True}]
+SHORT = {"epochs": 8, "patience": None, "rounds": 2, "lr": 0.03, "gate_folds": 2}
 
 
 def make_model(confidence=None):
