@@ -14,7 +14,7 @@ from mowst.data import DATASETS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
-QUICK = ["--epochs", "5", "--rounds", "1", "--hidden-channels", "8"]
+QUICK = ["--epochs", "5", "--rounds", "1", "--hidden-channels", "8", "--gate-folds", "2"]
 
 
 @pytest.fixture

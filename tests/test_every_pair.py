@@ -30,7 +30,7 @@ def test_every_expert_under_every_confidence_in_both_losses(task, tmp_path, stro
     seed_everything(0)
     config = ModelConfig(strong=strong, confidence=confidence, **SIZES)
     model = build_model(config, in_channels=6, out_channels=3, num_nodes=30)
-    result = fit(model, task, method=method, epochs=6, rounds=1, weight_decay=0.0)
+    result = fit(model, task, method=method, epochs=6, rounds=1, gate_folds=2, weight_decay=0.0)
 
     for turn in {record["turn"] for record in result.history}:
         losses = [record["loss"] for record in result.history if record["turn"] == turn]
@@ -64,7 +64,7 @@ def test_any_expert_may_be_the_weak_one(task, weak):
     seed_everything(0)
     config = ModelConfig(weak=weak, strong="sage", **SIZES)
     model = build_model(config, in_channels=6, out_channels=3, num_nodes=30)
-    result = fit(model, task, epochs=4, rounds=1)
+    result = fit(model, task, epochs=4, rounds=1, gate_folds=2)
     assert {"weak alone", "strong alone", "weak", "strong"} == {record["turn"] for record in result.history}
     assert (model(task.data.x, task.data.edge_index).confidence >= 0).all()
 

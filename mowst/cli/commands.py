@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.subcommand == "train":
             options = train.with_presets(argv, read)
         COMMANDS[options.subcommand][1](options[options.subcommand])
+    except KeyboardInterrupt:
+        print("mowst: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"mowst: {error}", file=sys.stderr)
         return 128 + signal.SIGTERM if isinstance(error, InterruptedError) else 1

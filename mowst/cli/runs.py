@@ -96,6 +96,8 @@ def _add_run(parser: ArgumentParser) -> None:
 def _open(options: Namespace) -> tuple[GraphTask, Cascade, dict[str, Any]]:
     folder = RunFolder.open(options.run)
     config = folder.config
+    if lacking := [key for key in ("data", "split", "method", "weak", "strong") if key not in config]:
+        raise ValueError(f"'{options.run}' was not made by 'mowst train': its config.yaml lacks {', '.join(lacking)}")
     data = options.data or config["data"]
     split = config["split"] if options.split is None else options.split
     task = load(data, options.root or config.get("root"), split, config)

@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from mowst.cli.trust import refuse_import_paths
 from mowst.study import RESULTS, best_row, expand, newest_lines, read_lines, read_rows, run_study, sweep, write_report
 
 
@@ -12,6 +13,7 @@ def study_parser() -> ArgumentParser:
     study = ArgumentParser(description="Runs the rows of a YAML file that a folder does not hold yet.")
     study.add_argument("rows", help="YAML file of rows, see mowst/study/cell.py")
     study.add_argument("folder", help="folder of the results")
+    study.add_argument("--trust", action="store_true", help="follow import paths that rows name")
     study.add_function_arguments(run_study, skip={"cells", "folder", "report"})
     return study
 
@@ -19,6 +21,9 @@ def study_parser() -> ArgumentParser:
 def study(options: Namespace) -> None:
     arguments = options.as_dict()
     cells, folder = expand(read_rows(arguments.pop("rows"))), arguments.pop("folder")
+    trust = arguments.pop("trust")
+    for cell in cells:
+        refuse_import_paths(cell.model_config, trust)
     run_study(cells, folder, **arguments, report=lambda line: print(line["status"], line["name"], line["seed"]))
     lines = newest_lines(read_lines(Path(folder) / RESULTS))
     failed = [line for line in lines if line["status"] == "failed"]

@@ -11,6 +11,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 import mowst
 from mowst.cli.places import add_places, device_of, load
 from mowst.cli.scores import names_of, print_scores
+from mowst.cli.trust import refuse_import_paths
 from mowst.data.transforms import TRANSFORMS
 from mowst.metrics import METRICS
 from mowst.nn.build import ModelConfig, build_model
@@ -50,7 +51,8 @@ def with_presets(argv: Sequence[str], read: Callable[..., Namespace]) -> Namespa
         argv = _with_settings_of(run, argv)
     train = read(argv).train
     options = read(argv, preset(train.data, name=train.preset, strong=train.strong))
-    _check_trust(options.train)
+    if options.train.config:
+        refuse_import_paths(options.train, options.train.trust)
     return options
 
 
@@ -103,16 +105,6 @@ def _with_settings_of(run: str, argv: Sequence[str]) -> list[str]:
         raise FileNotFoundError(f"'{run}' is not the folder of a run: no config.yaml in it")
     at = argv.index("train") + 1
     return [*argv[:at], "--config", str(settings), *argv[at:]]
-
-
-def _check_trust(train: Namespace) -> None:
-    # Importing runs code, which a file of somebody else's must not do.
-    names = (train.weak, *train.middle, train.strong, train.confidence)
-    paths = [name for name in names if "." in name]
-    if train.config and paths and not train.trust:
-        raise ValueError(
-            f"with settings from a file, the import path {paths[0]!r} needs --trust: following it runs code"
-        )
 
 
 def _filled(kind: type, options: Namespace) -> Any:

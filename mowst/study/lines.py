@@ -21,12 +21,15 @@ def read_lines(path: str | PathLike[str]) -> list[dict[str, Any]]:
         path (str or Path): The file.
 
     Raises:
-        ValueError: If a whole line is not JSON; names it.
+        ValueError: If it is no text, or a whole line is not JSON; names it.
     """
     path = Path(path)
     if not path.exists():
         return []
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")
+    try:
+        *whole, _ = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} holds no lines of JSON: {error}") from error
     lines = []
     for number, text in enumerate(whole, start=1):
         try:

@@ -2,6 +2,7 @@ r"""The report of a study: tables as Markdown, CSV and LaTeX, and one HTML page 
 
 import base64
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,6 +142,8 @@ def _runs(members: Sequence[Line]) -> Table:
 
 
 def _plots(members: Sequence[Line], runs: Path) -> Iterator[Plot]:
+    if strange := [line["id"] for line in members if not re.fullmatch(r"\w+", str(line["id"]))]:
+        raise ValueError(f"{strange[0]!r} is no id of a run: its files would be looked for elsewhere than in {runs}")
     first = members[0]
     history = runs / first["id"] / "history.jsonl"
     if history.is_file():

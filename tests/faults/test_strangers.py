@@ -188,6 +188,16 @@ def test_no_settings_file_leads_to_an_import(tmp_path, lie, way, monkeypatch):
     assert not (tmp_path / "executed").exists()
 
 
+def test_rows_of_a_study_lead_to_an_import_on_trust_only(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stranger_in_rows.py").write_text("import os\nos.mkdir('executed')\n")
+    (tmp_path / "rows.yaml").write_text("rows: [{data: digits, strong: stranger_in_rows.Net}]")
+    assert main(["study", "rows.yaml", "out"]) == 1 and "needs --trust" in capsys.readouterr().err
+    assert not (tmp_path / "executed").exists() and not (tmp_path / "out").exists()
+    assert main(["study", "rows.yaml", "out", "--trust"]) == 0  # a failed run is a line
+    assert (tmp_path / "executed").exists()
+
+
 def test_trust_follows_the_import_path_of_a_settings_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "stranger_too.py").write_text("import os\nos.mkdir('executed')\n")

@@ -46,6 +46,12 @@ def test_a_damaged_whole_line_is_named(path):
         read_lines(path)
 
 
+def test_what_is_no_text_is_named(path):
+    path.write_bytes(b'{"id": "a"}\n\xff\xfe\x00\n')
+    with pytest.raises(ValueError, match="results.jsonl holds no lines of JSON"):
+        read_lines(path)
+
+
 def test_many_writers_lose_nothing(tmp_path):
     path = tmp_path / "results.jsonl"
 

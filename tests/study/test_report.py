@@ -1,5 +1,6 @@
 import base64
 import csv
+import json
 import re
 import shutil
 import sys
@@ -49,6 +50,18 @@ def test_the_same_lines_give_the_same_bytes_in_any_order(study, tmp_path_factory
     (copy / "results.jsonl").write_text("".join(lines[::-1]))
     write_report(copy)
     assert {name: (copy / name).read_bytes() for name in FILES} == before
+
+
+def test_a_line_whose_id_is_a_path_is_refused(study):
+    pytest.importorskip("matplotlib")
+    line = json.loads((study / "results.jsonl").read_text().splitlines()[0]) | {
+        "id": "../../elsewhere",
+        "data": "other",
+    }
+    with open(study / "results.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
+    with pytest.raises(ValueError, match="'../../elsewhere' is no id of a run"):
+        write_report(study)
 
 
 def test_the_files_beside_the_page_hold_its_numbers(study, tmp_path):

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from mowst.study import Cell, append_line, read_lines, run_cell
 from mowst.study.run import failed_line, peak_mib
 
-QUICK = {"epochs": 4, "rounds": 1, "hidden_channels": 8}
+QUICK = {"epochs": 4, "rounds": 1, "hidden_channels": 8, "gate_folds": 2}
 LINE = {"id", "name", "data", "strong", "method", "seed", "split", "metric", "sizes", "preprocessing", "status"}
 LINE |= {"route", "train", "val", "test", "expected", "weak_share", "shares", "alone", "start", "choices", "scores"}
 LINE |= {"seconds", "total_seconds", "evaluations", "peak_mib", "parameters", "settings", "environment"}

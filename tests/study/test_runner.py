@@ -12,7 +12,7 @@ import pytest
 
 from mowst.study import Cell, newest_lines, read_lines, run_study
 
-QUICK = {"epochs": 2, "rounds": 1, "hidden_channels": 4, "pretrain": "none"}
+QUICK = {"epochs": 2, "rounds": 1, "hidden_channels": 4, "pretrain": "none", "gate_folds": 2}
 EXPERTS = """
     import os, signal, time
     from pathlib import Path

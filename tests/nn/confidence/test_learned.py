@@ -165,7 +165,7 @@ def test_trains_inside_a_mixture(task, name, method):
     seed_everything(0)
     sizes = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
     model = Mowst(MLP(**sizes), GCN(**sizes), build_confidence(name, in_channels=6, num_classes=3))
-    result = fit(model, task, method=method, pretrain="none", epochs=2, rounds=1)
+    result = fit(model, task, method=method, pretrain="none", epochs=2, rounds=1, gate_folds=2)
     assert torch.tensor([[r["loss"], r["val_loss"]] for r in result.history]).isfinite().all()
     assert len(result.history) >= 2
 
