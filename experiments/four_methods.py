@@ -4,6 +4,7 @@ r"""The MLP, the GNN and both mixtures, each with settings of its own that a sea
     python experiments/four_methods.py write                   # what they found: settings.yaml, trials.csv
     mowst study experiments/results/four_methods/settings.yaml experiments/results/four_methods --root DATA
     mowst report experiments/results/four_methods              # the tables again, from the lines
+    python experiments/four_methods.py turns                   # what turns added to the start state
 
 Every method has 8 trials on each data set with each GNN, of 600 seconds on one thread at most, on split 0 with seed 0,
 judged by the loss on its validation nodes, cross-validated where gates are fitted to them. The first trial is what
@@ -18,11 +19,12 @@ from pathlib import Path
 import pandas as pd
 import yaml
 from jsonargparse import auto_cli
+from methods import markdown, spread
 from optuna import get_all_study_names, load_study
 from optuna.trial import BaseTrial
 
 from mowst.io import atomic_write
-from mowst.study import best_row, sweep
+from mowst.study import RESULTS, best_row, newest_lines, read_lines, sweep
 from mowst.study.storage import open_storage
 
 OUT = Path(__file__).parent / "results" / "four_methods"
@@ -99,10 +101,41 @@ def write(out: Path = OUT) -> None:
         pd.concat(trials, keys=names, names=["study", "index"]).droplevel("index").to_csv(file)
 
 
+def turns(out: Path = OUT) -> None:
+    r"""Prints what the mixtures whose confidence is fitted to validation nodes gained, in points of the test metric:
+    before any turn, over the run's own GNN, and by turns, over that start.
+
+    Args:
+        out: folder of the lines.
+    """
+    lines = [
+        line for line in newest_lines(read_lines(out / RESULTS)) if line.get("start") and "strong" in line["alone"]
+    ]
+    keys = ("data", "strong", "method", "test")
+    frame = pd.DataFrame(
+        {key: line[key] for key in keys} | {"start": line["start"]["test"], "alone": line["alone"]["strong"]["test"]}
+        for line in lines
+    )
+    rows = []
+    for (data, strong, method), runs in frame.groupby(["data", "strong", "method"], sort=False):
+        test, start, alone = (100 * runs[key] for key in ("test", "start", "alone"))
+        rows.append(
+            {
+                "data (runs)": f"{data} ({len(runs)})",
+                "GNN": strong,
+                "method": method,
+                "its GNN alone": spread(alone),
+                "start - its GNN": spread(start - alone, signed=True),
+                "after turns - start": spread(test - start, signed=True),
+            }
+        )
+    print(markdown(pd.DataFrame(rows)))
+
+
 def _sweeps(data: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
     # The MLP is the same with any GNN.
     return (found for found in product(data, GNNS, METHODS) if found[1:] not in product(GNNS[1:], ["weak"]))
 
 
 if __name__ == "__main__":
-    auto_cli([search, write])
+    auto_cli([search, write, turns])
