@@ -114,14 +114,7 @@ def fit(
     made_on = _fingerprint(task)
     if config.batches != "full":
         made_on["batches per step"] = config.batches_per_step or num_processes()
-    state = None
-    if run_dir and resume:
-        state = from_first(run_dir.resume)
-        _check_state(state, model, made_on)
-    elif resume:
-        raise ValueError("resume=True goes on with the run in a folder: give run_dir")
-    elif run_dir:
-        from_first(run_dir.start)
+    state = _begin(run_dir, resume, model, made_on)
     if reset:
         model.reset_parameters()
     share_state(model)
@@ -136,14 +129,9 @@ def fit(
             history.append(record)
             for callback in (*callbacks, *([run_dir.append] if run_dir and is_first() else [])):
                 callback(record)
-            if not run_dir:
-                continue
-            run_dir.stopping = in_any(run_dir.stopping)
-            if is_first() and run_dir.is_due(record, checkpoint_seconds):
-                made = {"training": training.state(), "seconds": time.perf_counter() - start}
-                run_dir.save_checkpoint(record, made | {"history": history, "task": made_on})
-            if run_dir.stopping:
-                raise InterruptedError(f"the run was stopped; resume it from '{run_dir.path}'")
+            if run_dir:
+                made = {"history": history, "seconds": time.perf_counter() - start, "task": made_on}
+                _save_if_due(run_dir, record, checkpoint_seconds, training, made)
     model.eval()
     result = FitResult(
         method=method,
@@ -157,6 +145,29 @@ def fit(
     if run_dir and is_first():
         run_dir.finish(model, result)
     return result
+
+
+def _begin(run_dir: RunFolder | None, resume: bool, model: Cascade, made_on: dict[str, Any]) -> dict[str, Any] | None:
+    # The state to go on from, of a run that is resumed and had saved one.
+    if run_dir and resume:
+        state = from_first(run_dir.resume)
+        _check_state(state, model, made_on)
+        return state
+    if resume:
+        raise ValueError("resume=True goes on with the run in a folder: give run_dir")
+    if run_dir:
+        from_first(run_dir.start)
+    return None
+
+
+def _save_if_due(
+    run_dir: RunFolder, record: dict[str, Any], every: float, training: Training, made: dict[str, Any]
+) -> None:
+    run_dir.stopping = in_any(run_dir.stopping)
+    if is_first() and run_dir.is_due(record, every):
+        run_dir.save_checkpoint(record, made | {"training": training.state()})
+    if run_dir.stopping:
+        raise InterruptedError(f"the run was stopped; resume it from '{run_dir.path}'")
 
 
 @contextmanager
