@@ -1,13 +1,17 @@
+import os
 from collections.abc import Callable
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 from torch_geometric.data import Data
 
 from mowst import GraphTask
 
-# Tests are small: a second thread would only wait for the first.
+# Tests are small: a second thread would only wait for the first, in BLAS and in child processes too.
 torch.set_num_threads(1)
+threadpool_limits(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def random_graph(num_nodes: int = 30, num_features: int = 6, num_classes: int = 3, seed: int = 0) -> Data:
