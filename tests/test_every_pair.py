@@ -89,7 +89,7 @@ def test_every_combination_of_options_trains(task, detach, mix, pretrain, how, m
     seed_everything(0)
     config = ModelConfig(mix=mix, detach_dispersion=detach, middle=middle, **SIZES)
     model = build_model(config, in_channels=6, out_channels=3)
-    result = fit(model, task, pretrain=pretrain, epochs=3, rounds=1, **how)
+    result = fit(model, task, pretrain=pretrain, epochs=3, rounds=1, **{"gate_folds": 2} | how)
     expected = {"none": 0, "weak": 1, "strong": 1 + len(middle), "both": 2 + len(middle)}[pretrain]
     assert len(result.alone) == expected
     assert all(torch.isfinite(torch.tensor(record["loss"])) for record in result.history)

@@ -1,5 +1,6 @@
 r""":obj:`mowst study`, :obj:`sweep`, :obj:`best`, :obj:`report`."""
 
+import shlex
 from pathlib import Path
 
 import yaml
@@ -43,7 +44,7 @@ def search(options: Namespace) -> None:
     print(f"{found.study_name}: number {found.best_trial.number} of {len(found.trials)} trials is best,")
     print(f"with {found.best_value:.4f} on the validation nodes: {found.best_params}")
     if options.storage:
-        print(f"as a row of a study: mowst best {options.storage} --study_name {found.study_name}")
+        print(f"as a row of a study: mowst best {options.storage} --study_name {shlex.quote(found.study_name)}")
 
 
 def best_parser() -> ArgumentParser:
