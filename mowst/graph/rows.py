@@ -42,4 +42,4 @@ class RowTaker:
 
 def source_of(rows: Tensor) -> Source | None:
     r"""Where a :class:`RowTaker` took these rows; :obj:`None` for all other tensors."""
-    return _taken.get((rows,), lambda: None)
+    return _taken.get((rows,), lambda: None) if _taken.knows((rows,)) else None
