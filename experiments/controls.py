@@ -2,6 +2,7 @@ r"""What turns add to two separately trained experts, against everything else th
 
     python experiments/controls.py run --root DATA      # appends to experiments/results/controls.jsonl
     python experiments/controls.py table                # prints the table of that file as Markdown
+    python experiments/controls.py answers digits gcn   # and who answers what on one of its data sets
 
 An MLP and two GNNs that differ in their seed are trained alone, with the settings of `mowst train`, on split k with
 seed k (data sets with one split: seed k). Then, in points of the test metric above the GNN:
@@ -20,6 +21,7 @@ seed k (data sets with one split: seed k). Then, in points of the test metric ab
 
 from copy import deepcopy
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ import pandas as pd
 import torch
 from jsonargparse import auto_cli
 from methods import append_missing, markdown, read, spread
-from pairs import answer, passed_on, train_alone, train_on
+from pairs import EDGES, answer, passed_on, train_alone, train_on, who_answers
 from torch import Tensor
 
 from mowst import MonotoneConfidence, Mowst, TrainConfig, fit, load_task, seed_everything
@@ -133,6 +135,7 @@ def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, A
             "evaluations": len(result.history),
             "scores": result.scores,
             "passed_on": passed_on(pair[1], mixture, task),
+            "answers": who_answers(pair[1], mixture, task),
         }
     if task.metric == "accuracy":
         y = task.labels("test")
@@ -163,5 +166,27 @@ def table(out: Path = RESULTS) -> None:
     print(markdown(pd.DataFrame(rows)))
 
 
+def answers(data: str, strong: str, method: str = "mowst", out: Path = RESULTS) -> None:
+    r"""Prints who answers what on one data set: by confidence, degree and local homophily, the share of the weak expert
+    and the accuracy of each, in %, over the test nodes of all runs.
+
+    Args:
+        data: name of the data set.
+        strong: name of the strong expert.
+        method: name of the method.
+        out: file of the lines.
+    """
+    lines = [line for line in read(out) if (line["data"], line["strong"]) == (data, strong)]
+    rows = []
+    for name, edges in EDGES.items():
+        labels = [f"below {edges[0]}", *(f"{a} to {b}" for a, b in pairwise(edges)), f"{edges[-1]} and more"]
+        for k, label in enumerate(labels):
+            total = pd.DataFrame([line[method]["answers"][name][k] for line in lines]).sum()
+            shares = (100 * total.drop("nodes") / total["nodes"]).map("{:.1f}".format)
+            rows.append({"test nodes by": f"{name} {label}", "nodes": int(total["nodes"]), **shares})
+    names = {"weak_share": "answered by the MLP", "weak": "MLP", "before": "GNN before turns", "strong": "GNN after"}
+    print(markdown(pd.DataFrame(rows).rename(columns=names)))
+
+
 if __name__ == "__main__":
-    auto_cli([run, table])
+    auto_cli([run, table, answers])

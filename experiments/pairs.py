@@ -10,8 +10,12 @@ from torch import Tensor
 from mowst import GraphTask, MonotoneConfidence, Mowst, TrainConfig, fit, seed_everything
 from mowst.nn.build import ModelConfig, build_model
 from mowst.nn.contract import call_expert
+from mowst.study.details import node_details
 from mowst.train.objective import Objective
 from mowst.train.turn import Score, Turn, score_of, validate
+
+# Between the bins of who answers what; neighbourhoods with none that is labelled have no homophily.
+EDGES = {"confidence": (0.05, 0.1, 0.2, 0.5), "degree": (1, 2, 4, 8, 16, 32, 64), "homophily": (0.2, 0.4, 0.6, 0.8)}
 
 
 def train_alone(
@@ -69,3 +73,23 @@ def passed_on(before: torch.nn.Module, model: Mowst, task: GraphTask) -> dict[st
     experts = {"before": before.eval(), "after": model.eval().strong}
     logits = {k: call_expert(e, data.x, data.edge_index, data.edge_weight)[test] for k, e in experts.items()}
     return {k: float((weight * (z.argmax(dim=-1) == y)).sum() / weight.sum()) for k, z in logits.items()}
+
+
+def who_answers(before: torch.nn.Module, model: Mowst, task: GraphTask) -> dict[str, list[dict[str, float]]]:
+    r"""By confidence, degree and local homophily of the test nodes: their number, how many of them the weak expert
+    answers (the sum of its confidences), and how many each gets right, the strong one before and after the turns.
+    """
+    nodes = node_details(model, task, "mowst")
+    nodes["before"] = node_details(Mowst(model.weak, before, model.confidence), task, "mowst")["strong"]
+    right = {name: nodes[name] == nodes["y"] for name in ("weak", "before", "strong", "mixture")}
+    found = {}
+    for name, edges in EDGES.items():
+        bins = torch.bucketize(nodes[name].float(), torch.tensor(edges), right=True)
+        bins[nodes[name].isnan()] = -1
+        members = [bins == k for k in range(len(edges) + 1)]
+        found[name] = [
+            {"nodes": int(chosen.sum()), "weak_share": float(nodes["confidence"][chosen].sum())}
+            | {who: int(answers[chosen].sum()) for who, answers in right.items()}
+            for chosen in members
+        ]
+    return found

@@ -100,7 +100,8 @@ def table(out: Path = RESULTS, into: Path | None = None) -> None:
 
 def sections(content: dict[str, Any]) -> Iterator[list[str]]:
     r"""The lines of each part of the table."""
-    rounds, kept, tried = content["rounds"].values(), content["kept"].values(), content["limits"]
+    rounds, kept = ([content[kind][name] for name in SIZES if name in content[kind]] for kind in ("rounds", "kept"))
+    tried = content["limits"]
     rows = []
     for row in (*rounds, *kept):
         seconds = [_s(row[key]) for key in ("weak_epoch", "strong_epoch", "evaluation", "round")]
@@ -125,13 +126,9 @@ def sections(content: dict[str, Any]) -> Iterator[list[str]]:
         )
         yield [f"Predicted to reach {MEMORY_GIB} GiB at {full_batch_limit(tried):,} nodes, 25 edges each."]
     yield markdown("ogbn-papers100M, extrapolated|", papers100m(content))
-    yield [
-        "; ".join(
-            f"{row['name']}: commit {row['environment']['commit']}, {row['environment']['machine']['processor']}, "
-            f"{row['environment']['machine']['threads']} threads" + ", freed memory kept" * row["kept"]
-            for row in (*rounds, *kept)
-        )
-    ]
+    made = [(row["environment"]["commit"], row["environment"]["machine"]) for row in (*rounds, *kept)]
+    texts = [f"commit {commit}, {machine['processor']}, {machine['threads']} threads" for commit, machine in made]
+    yield ["; ".join(dict.fromkeys(texts))]
 
 
 def markdown(head: str, rows: list[list[str]]) -> list[str]:
