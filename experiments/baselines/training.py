@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from mowst import GraphTask, Mowst, TrainConfig
 from mowst.nn.build import ModelConfig, build_model
 from mowst.nn.contract import call_expert, takes_edges
+from mowst.train.calibration import calibrated_nll
 
 
 def build_for(task: GraphTask, config: ModelConfig) -> Mowst:
@@ -65,7 +66,9 @@ def split_logits(module: torch.nn.Module, task: GraphTask, split: str) -> Tensor
 
 def val_score(prob: Tensor, task: GraphTask, config: TrainConfig) -> tuple[float, float]:
     r"""The validation score of class probabilities, higher is better; the second entry breaks ties."""
-    loss, metric = -float(task.nll(prob, "val")), task.evaluate(prob, "val")
+    prob = prob[task.index("val")] if len(prob) == task.num_nodes else prob
+    y, metric = task.labels("val"), task.evaluate(prob, "val")
+    loss = -float(task.nll(prob, "val") if config.select == "loss" else calibrated_nll(prob, y, task.class_weights))
     return (metric, loss) if config.select == "metric" else (loss, metric)
 
 

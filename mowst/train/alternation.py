@@ -12,8 +12,9 @@ from mowst.nn.cascade import Cascade
 from mowst.nn.evaluating import evaluating
 from mowst.task import GraphTask
 from mowst.train.answers import expert_logits
+from mowst.train.calibration import temperature
 from mowst.train.config import MIXTURES, TrainConfig
-from mowst.train.crossfit import cross_fit, temperature
+from mowst.train.crossfit import cross_fit
 from mowst.train.distributed import share_state
 from mowst.train.journal import Journal
 from mowst.train.objective import Loss, Objective

@@ -1,8 +1,9 @@
 r"""Watching a run: a callback is any callable that takes the record of an evaluated epoch.
 
 A record holds :obj:`round` (0 before the first), :obj:`turn`, :obj:`epoch`, :obj:`loss`; on the validation nodes
-:obj:`val_loss`, :obj:`val` (the task's metric) and :obj:`confidence` (the mean); :obj:`best` (whether this is the best
-state so far) and :obj:`seconds` since the turn began.
+:obj:`val_loss`, :obj:`val_calibrated` (the loss under the best temperature), :obj:`val` (the task's metric) and
+:obj:`confidence` (the mean); :obj:`best` (whether this is the best state so far) and :obj:`seconds` since the turn
+began.
 """
 
 from collections.abc import Callable

@@ -36,8 +36,10 @@ class TrainConfig:
         round_patience: rounds without a better validation score after which training ends; None never ends it early.
         pretrain: the experts trained on plain cross-entropy first: "none", "weak", "strong" or "both"; in a cascade
             the first expert, all others, or all.
-        select: what picks the best state, in every turn and at the end: "loss", the negative log-likelihood of the
-            model's answers on the validation nodes, or "metric", the task's metric there (ties: the loss).
+        select: what picks the best state, in every turn and at the end: "calibrated", the negative log-likelihood of
+            the model's answers on the validation nodes under the temperature that fits them best, so that a model that
+            learns on and grows overconfident meanwhile is not taken for one that gets worse; "loss", the same as the
+            model gives it; or "metric", the task's metric there (ties: the calibrated loss).
         eval_every: epochs between two evaluations.
         in_turns: train mowst-star in weak and strong turns as mowst is, not jointly.
         normalize_weights: divide the loss of mowst's strong turn by the sum of its node weights 1 - C, not by the
@@ -76,7 +78,7 @@ class TrainConfig:
     rounds: int = 10
     round_patience: int | None = 2
     pretrain: Literal["none", "weak", "strong", "both"] = "both"
-    select: Literal["loss", "metric"] = "loss"
+    select: Literal["calibrated", "loss", "metric"] = "calibrated"
     eval_every: int = 1
     in_turns: bool = False
     normalize_weights: bool = False
@@ -96,7 +98,7 @@ class TrainConfig:
         choices = {
             "optimizer": ("adam", "adamw"),
             "pretrain": ("none", "weak", "strong", "both"),
-            "select": ("loss", "metric"),
+            "select": ("calibrated", "loss", "metric"),
             "gate_fit": ("validation", "train", "folds"),
             "batches": ("full", "random", "neighbor"),
             "precision": ("32", "bf16"),

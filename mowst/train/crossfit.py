@@ -4,17 +4,14 @@ An expert that has memorised its training nodes is confident on exactly those, s
 not the one it deserves elsewhere.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
 import torch
-from scipy.optimize import minimize_scalar
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from mowst.nn.cascade import Cascade
 from mowst.nn.evaluating import evaluating
@@ -71,22 +68,6 @@ def cross_fit(
     start.restore()
     model.route = route
     return logits
-
-
-def temperature(logits: Tensor, y: Tensor, class_weight: Tensor | None = None) -> float:
-    r"""The :math:`T` in :math:`[e^{-3}, e^3]` that minimises the cross-entropy of :math:`\mathbf{z} / T`, from the `"On
-    Calibration of Modern Neural Networks" <https://arxiv.org/abs/1706.04599>`_ paper.
-
-    Shapes:
-        - **logits:** :math:`(n, C)`, **y:** :math:`(n)`, **class_weight:** :math:`(C)`
-    """
-    logits, weight = logits.detach().double(), None if class_weight is None else class_weight.double()
-
-    def loss(t: float) -> float:
-        return float(cross_entropy(logits / math.exp(t), y, weight=weight))
-
-    found = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
-    return math.exp(found.x)
 
 
 def _folds(y: Tensor, folds: int, seed: int) -> list[tuple[Tensor, Tensor]]:

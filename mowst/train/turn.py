@@ -12,6 +12,7 @@ from torch import Tensor
 from mowst.nn.cascade import Cascade
 from mowst.task import GraphTask
 from mowst.train.batches import Batches
+from mowst.train.calibration import calibrated_nll
 from mowst.train.config import TrainConfig
 from mowst.train.distributed import agreed, num_processes, own_part, share_buffers, sum_gradients
 from mowst.train.finite import first_not_finite
@@ -153,14 +154,19 @@ class Turn:
 
 
 def validate(answer: Answer, task: GraphTask) -> dict[str, float]:
-    r"""Loss, metric and mean confidence of an answer on the validation nodes.
+    r"""Loss, calibrated loss, metric and mean confidence of an answer on the validation nodes.
 
     Raises:
         FloatingPointError: if the loss is not finite: a metric would not show it.
     """
-    values = (task.nll(answer.prob, "val"), task.score(answer.prob, "val"), answer.confidence.mean())
+    found = {
+        "val_loss": task.nll(answer.prob, "val"),
+        "val_calibrated": calibrated_nll(answer.prob, task.labels("val"), task.class_weights),
+        "val": task.score(answer.prob, "val"),
+        "confidence": answer.confidence.mean(),
+    }
     # Stacked, so that a GPU is waited for once.
-    record = dict(zip(("val_loss", "val", "confidence"), torch.stack(values).tolist(), strict=True))
+    record = dict(zip(found, torch.stack([value.float() for value in found.values()]).tolist(), strict=True))
     if not math.isfinite(record["val_loss"]):
         raise FloatingPointError(f"the validation loss became {record['val_loss']}")
     return record
@@ -168,5 +174,5 @@ def validate(answer: Answer, task: GraphTask) -> dict[str, float]:
 
 def score_of(record: Mapping[str, float], config: TrainConfig) -> Score:
     r"""The score that selects among states, higher is better; the second entry breaks ties."""
-    loss, metric = -record["val_loss"], record["val"]
+    loss, metric = -record["val_loss" if config.select == "loss" else "val_calibrated"], record["val"]
     return (metric, loss) if config.select == "metric" else (loss, metric)

@@ -51,7 +51,7 @@ def test_a_baseline_answers_with_probabilities_and_repeats_itself(task, fit_base
 
 
 @pytest.mark.parametrize("method", ["weak", "strong"])
-@pytest.mark.parametrize("select", ["loss", "metric"])
+@pytest.mark.parametrize("select", ["calibrated", "loss", "metric"])
 @pytest.mark.parametrize("settings", [{"patience": 3}, {"patience": None, "optimizer": "adamw", "eval_every": 5}])
 def test_train_is_fit_of_an_expert_to_the_bit(task, method, select, settings):
     config = TrainConfig(epochs=43, lr=0.3, select=select, **settings)

@@ -22,6 +22,7 @@ from mowst.study.runner import START_METHOD
 from mowst.study.space import nested
 from mowst.study.storage import open_storage, process_of
 from mowst.study.sweep import best_row, sweep
+from mowst.train.calibration import calibrated_nll
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -54,7 +55,7 @@ def search_of(data, **changed):
 # What a trial is worth
 
 
-@pytest.mark.parametrize("select", ["loss", "metric"])
+@pytest.mark.parametrize("select", ["calibrated", "loss", "metric"])
 @pytest.mark.parametrize("method", ["weak", "mowst", "mowst-star"])
 def test_the_value_is_the_mean_of_the_scores_that_select(graph, method, select):
     settings = QUICK | {"select": select}
@@ -68,10 +69,11 @@ def test_the_value_is_the_mean_of_the_scores_that_select(graph, method, select):
             sizes = {"in_channels": task.num_features, "out_channels": task.num_classes}
             model = build_model(cell.model_config, **sizes)
             result = fit(model, task, method=method, **{k: v for k, v in vars(cell.train_config).items()})
-            loss = task.nll(model(task.data.x, task.data.edge_index).prob.detach(), "val")
-            best = -float(loss) if select == "loss" else result.val
+            prob = model(task.data.x, task.data.edge_index).prob.detach()
+            calibrated = calibrated_nll(prob[task.index("val")], task.labels("val"))
+            best = {"calibrated": -calibrated, "loss": -task.nll(prob, "val"), "metric": result.val}[select]
             # Gates that are fitted to validation nodes are chosen by the loss on nodes held out from the fit.
-            scores.append(-min(result.choices.values(), default=-best))
+            scores.append(-min(result.choices.values(), default=-float(best)))
         assert trial.user_attrs["values"] == pytest.approx(scores, abs=1e-6)
         assert trial.value == pytest.approx(sum(scores) / 2, abs=1e-6)
 

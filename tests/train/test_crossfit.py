@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mowst import GCN, MLP, Cascade, GraphTask, LearnedConfidence, Mowst, PowerConfidence, TrainConfig, fit
-from mowst.train.crossfit import cross_fit, temperature
+from mowst.train.crossfit import cross_fit
 
 FOLDS = {"gate_fit": "folds", "gate_folds": 3}
 CALIBRATED = {"gate_fit": "train", "calibrate": True}
@@ -97,14 +97,6 @@ def test_too_many_folds_and_a_gate_without_parameters_are_refused(task):
 def test_settings_that_do_not_go_together_say_why(task, settings, message):
     with pytest.raises(ValueError, match=message):
         fit(make_model(), task, **settings)
-
-
-@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
-def test_temperature_undoes_a_scale(scale):
-    torch.manual_seed(0)
-    z = 2 * torch.randn(20000, 4)
-    y = torch.distributions.Categorical(logits=z).sample()
-    assert temperature(scale * z, y) == pytest.approx(scale, rel=0.05)
 
 
 @pytest.mark.parametrize("fitted", [{"gate_fit": "train"}, {"gate_fit": "folds", "gate_folds": 3}], ids=str)

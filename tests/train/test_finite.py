@@ -5,6 +5,7 @@ import torch
 
 from mowst import GCN, MLP, LearnedConfidence, Mowst, fit, seed_everything
 from mowst.nn.evaluating import evaluating
+from mowst.train.calibration import calibrated_nll
 from mowst.train.finite import first_not_finite
 
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
@@ -42,7 +43,8 @@ def stopped(model, task, **settings):
 
 def validation_loss(model, task):
     with torch.no_grad(), evaluating(model):
-        return float(task.nll(model(task.data.x, task.data.edge_index).prob, "val"))
+        prob = model(task.data.x, task.data.edge_index).prob
+        return float(calibrated_nll(prob[task.index("val")], task.labels("val")))
 
 
 @pytest.mark.parametrize("method", ["strong", "mowst", "mowst-star"])
@@ -55,7 +57,7 @@ def test_an_output_of_nan_is_named_and_the_best_state_is_kept(task, method, gate
         "the loss became nan in epoch 12 of the strong alone turn; first not finite: the logits of the strong expert "
     )
     assert history[-1]["turn"] == "strong alone" and history[-1]["epoch"] == 11
-    best = min(record["val_loss"] for record in history)
+    best = min(record["val_calibrated"] for record in history)
     assert validation_loss(model, task) == pytest.approx(best, abs=1e-6)
 
 
@@ -64,12 +66,12 @@ def test_in_a_round_the_state_before_it_and_its_best_epoch_are_compared(task):
     model = make_model(Breaking("output", at=30 + 8))
     message, history = stopped(model, task, gate_fit="train")
     assert "nan in epoch 8 of the strong turn of round 1; first not finite: the logits of the strong expert" in message
-    best = min(record["val_loss"] for record in history)
+    best = min(record["val_calibrated"] for record in history)
     assert validation_loss(model, task) == pytest.approx(best, abs=1e-6)
 
 
 @pytest.mark.parametrize(("eval_every", "noticed"), [(1, "validation loss became nan in epoch 5"), (3, "epoch 6")])
-@pytest.mark.parametrize("select", ["loss", "metric"])
+@pytest.mark.parametrize("select", ["calibrated", "loss", "metric"])
 def test_an_infinite_gradient_is_named_before_its_step_can_be_selected(task, eval_every, noticed, select):
     seed_everything(0)
     model = make_model(Breaking("gradient", at=5))
@@ -80,7 +82,7 @@ def test_an_infinite_gradient_is_named_before_its_step_can_be_selected(task, eva
     assert torch.tensor(validation_loss(model, task)).isfinite()
 
 
-@pytest.mark.parametrize("select", ["loss", "metric"])
+@pytest.mark.parametrize("select", ["calibrated", "loss", "metric"])
 def test_a_first_epoch_that_breaks_leaves_the_start(task, select):
     seed_everything(0)
     model = make_model(Breaking("gradient", at=1))

@@ -21,6 +21,7 @@ from mowst import (
 from mowst.data import load_task
 from mowst.nn.build import ModelConfig, build_model
 from mowst.train import METHODS, RunFolder, TrainConfig, stack
+from mowst.train.calibration import calibrated_nll
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
 SHORT = {"epochs": 12, "patience": 5, "rounds": 2, "lr": 0.03, "gate_folds": 2}
@@ -53,12 +54,12 @@ def test_result_is_what_the_selected_model_answers(task, method, pretrain):
     assert not model.training
     trained = fit(model, task, method=method, pretrain=pretrain, gate_fit="train", reset=True, **SHORT)
     prob = model(task.data.x, task.data.edge_index).prob.detach()
-    best = min([r["val_loss"] for r in trained.history if r["best"]], default=float("inf"))
-    assert float(task.nll(prob, "val")) <= best + 1e-6
+    best = min([r["val_calibrated"] for r in trained.history if r["best"]], default=float("inf"))
+    assert float(calibrated_nll(prob[task.masks["val"]], task.labels("val"))) <= best + 1e-6
 
 
 @pytest.mark.parametrize("method", ["mowst", "mowst-star"])
-@pytest.mark.parametrize("select", ["loss", "metric"])
+@pytest.mark.parametrize("select", ["calibrated", "loss", "metric"])
 @pytest.mark.parametrize("seed", range(3))
 def test_never_worse_on_validation_than_its_own_pretrained_experts(task, method, select, seed):
     model = make_model(seed)
@@ -66,7 +67,10 @@ def test_never_worse_on_validation_than_its_own_pretrained_experts(task, method,
     prob = model(task.data.x, task.data.edge_index).prob.detach()
     for expert in ("weak", "strong"):
         rows = [r for r in result.history if r["turn"] == f"{expert} alone"]
-        if select == "loss":
+        if select == "calibrated":
+            found = float(calibrated_nll(prob[task.masks["val"]], task.labels("val")))
+            assert found <= min(r["val_calibrated"] for r in rows) + 1e-6
+        elif select == "loss":
             assert float(task.nll(prob, "val")) <= min(r["val_loss"] for r in rows) + 1e-6
         else:
             assert result.val >= max(r["val"] for r in rows) - 1e-6
@@ -206,7 +210,18 @@ def test_callbacks_see_every_record(task):
     seen = []
     result = fit(make_model(), task, callbacks=[seen.append], **SHORT)
     assert seen == result.history
-    assert {"round", "turn", "epoch", "loss", "val_loss", "val", "confidence", "best", "seconds"} == seen[0].keys()
+    assert {
+        "round",
+        "turn",
+        "epoch",
+        "loss",
+        "val_loss",
+        "val_calibrated",
+        "val",
+        "confidence",
+        "best",
+        "seconds",
+    } == seen[0].keys()
 
 
 def test_task_and_unused_expert_are_left_alone(task):

@@ -1,0 +1,49 @@
+import math
+
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from torch.nn.functional import cross_entropy
+
+from mowst.train.calibration import calibrated_nll, temperature
+
+
+def draw(scale, nodes=20000, classes=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    z = 2 * torch.randn(nodes, classes, generator=generator)
+    return scale * z, torch.multinomial(z.softmax(dim=-1), 1, generator=generator).squeeze(1)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
+def test_temperature_undoes_a_scale(scale):
+    z, y = draw(scale)
+    assert temperature(z, y) == pytest.approx(scale, rel=0.05)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 4.0])
+@pytest.mark.parametrize("nodes", [3, 40, 2000])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_calibrated_loss_is_the_least_over_temperatures(scale, nodes, weighted):
+    z, y = draw(scale, nodes)
+    weight = torch.tensor([0.5, 1.0, 2.0, 4.0]) if weighted else None
+
+    def loss(t):
+        return float(cross_entropy(z.double() / math.exp(t), y, weight=None if weight is None else weight.double()))
+
+    found = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-8})
+    assert loss(math.log(temperature(z, y, weight))) == pytest.approx(found.fun, abs=1e-6)
+    prob = z.softmax(dim=-1)
+    assert float(calibrated_nll(prob, y, weight)) == pytest.approx(found.fun, abs=1e-4)
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_an_answer_without_doubt_has_a_finite_loss(right):
+    prob, y = torch.eye(3), torch.tensor([0, 1, 2]) if right else torch.tensor([1, 2, 0])
+    assert float(calibrated_nll(prob, y)) == pytest.approx(0.0 if right else math.log(3), abs=0.1 if right else 5)
+    assert math.isfinite(temperature(prob.log().clamp(min=-80), y))
+
+
+def test_a_scale_of_the_logits_changes_nothing():
+    z, y = draw(1.0, 500)
+    losses = [float(calibrated_nll((scale * z).softmax(dim=-1), y)) for scale in (0.5, 1.0, 2.0, 4.0)]
+    assert losses == pytest.approx([losses[0]] * 4, abs=1e-5)
