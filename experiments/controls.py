@@ -182,6 +182,8 @@ def answers(data: str, strong: str, method: str = "mowst", out: Path = RESULTS) 
         labels = [f"below {edges[0]}", *(f"{a} to {b}" for a, b in pairwise(edges)), f"{edges[-1]} and more"]
         for k, label in enumerate(labels):
             total = pd.DataFrame([line[method]["answers"][name][k] for line in lines]).sum()
+            if not total["nodes"]:
+                continue
             shares = (100 * total.drop("nodes") / total["nodes"]).map("{:.1f}".format)
             rows.append({"test nodes by": f"{name} {label}", "nodes": int(total["nodes"]), **shares})
     names = {"weak_share": "answered by the MLP", "weak": "MLP", "before": "GNN before turns", "strong": "GNN after"}

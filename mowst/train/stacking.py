@@ -4,6 +4,7 @@ An expert is confident on the nodes that it has memorised, and a confidence that
 elsewhere. On held-out nodes it learns what the expert is worth.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,8 +46,10 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> dict[str, float]:
             (default: :obj:`10`)
 
     Returns:
-        The cross-validated loss of each choice: of the experts by name, and of what :obj:`mix` leaves open. The least
-        is what was chosen. A confidence that does not answer is left as it was.
+        The cross-validated loss of each choice: of the experts by name, and of what :obj:`mix` leaves open; of all but
+        the last expert with one standard error of its difference to that expert's added, so that what cannot be told
+        from the last expert leaves the answer to it. The least is what was chosen. A confidence that does not answer is
+        left as it was.
 
     Raises:
         ValueError: if there are fewer than two folds or validation nodes.
@@ -67,14 +70,17 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> dict[str, float]:
             if not z.isfinite().all():
                 raise FloatingPointError(f"the logits of the {name} expert on the validation nodes are not finite")
         fit = _Fit(model, logits, task.features("val"), y, task.class_weights)
-        losses = {}
+        scale = 1.0 if task.class_weights is None else 1 / task.class_weights[y].mean()
+        losses, last = {}, None
         for choice in (*reversed(model.expert_names), *model.mixes):
             log_prob = torch.empty_like(logits[0])
             for kept, held in (map(torch.from_numpy, part) for part in parts):
                 fit(choice, kept.to(y.device))
                 with torch.no_grad():
                     log_prob[held] = fit.log_prob(choice, held.to(y.device))
-            losses[choice] = float(nll_loss(log_prob, y, weight=task.class_weights))
+            loss = nll_loss(log_prob, y, weight=task.class_weights, reduction="none") * scale
+            last = loss if last is None else last
+            losses[choice] = float(loss.mean() + (loss - last).std() / math.sqrt(y.numel()))
         best = min(losses, key=losses.__getitem__)
         fit(best, torch.arange(y.numel(), device=y.device))
     model.temperatures = fit.log_temperatures.exp().tolist()

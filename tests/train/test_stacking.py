@@ -7,7 +7,7 @@ from torch_geometric.data import Data
 
 from mowst import Cascade, GraphTask, MonotoneConfidence, Mowst
 from mowst.train import stack
-from mowst.train.crossfit import temperature
+from mowst.train.calibration import temperature
 
 
 class Columns(torch.nn.Module):
@@ -122,3 +122,16 @@ def test_what_cannot_be_fitted_is_said():
     model.strong.register_forward_hook(lambda *call: call[-1] / 0)
     with pytest.raises(FloatingPointError, match="the logits of the strong expert on the validation nodes"):
         stack(model, task)
+
+
+def test_what_cannot_be_told_from_the_last_expert_leaves_the_answer_to_it():
+    chosen = []
+    for strength in (0.02, 1.0):
+        task, model = make_task(strength, 1.0), make_model()
+        losses = stack(model, task)
+        assert min(losses, key=losses.get) == (model.mix if model.route == "mixture" else model.route)
+        chosen.append(model.route)
+    task = make_task(1.0, 1.0)
+    task.data.x[:, :3] = task.data.x[:, 3:]  # the same expert twice: as good, not better
+    stack(model, task)
+    assert chosen == ["strong", "mixture"] and model.route == "strong"
