@@ -39,7 +39,8 @@ def objective(trial):
 
     # The loss on validation nodes, cross-validated, for the confidence was fitted to them. Never .test: it is no longer
     # a test then.
-    return min(train(trial.params, callbacks=[prune]).choices.values())
+    result = train(trial.params, callbacks=[prune])
+    return result.choices[result.chosen]
 
 
 pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=5)

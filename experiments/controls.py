@@ -110,8 +110,8 @@ def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, A
 
     def stacked(name: str, weak: torch.nn.Module, strong: torch.nn.Module, gate: torch.nn.Module) -> None:
         mixture = Mowst(weak, strong, gate)
-        losses = stack(mixture, task)
-        details[name] = {"losses": losses, "chosen": min(losses, key=losses.__getitem__)}
+        found = stack(mixture, task)
+        details[name] = {"losses": found.losses, "chosen": found.chosen}
         scores[name] = float(task.score(answer(mixture, task), "test"))
 
     stacked("constant", *pair, ConstantConfidence())
@@ -130,7 +130,7 @@ def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, A
         scores |= {"start": result.start["test"], method: result.test}
         details[method] = {
             "losses": result.choices,
-            "chosen": mixture.mix if result.route == "mixture" else result.route,
+            "chosen": result.chosen,
             "weak_share": result.weak_share,
             "evaluations": len(result.history),
             "scores": result.scores,

@@ -30,7 +30,9 @@ class FitResult:
         alone: the same for each expert that was trained by itself, as it was then.
         start: the score, on every split, of the first answer of the mixture, before any turn; only where confidences
             are fitted to validation nodes.
-        choices: there also the cross-validated loss of all who could answer, see :func:`~mowst.train.stack`.
+        choices: there also the cross-validated loss of all who could answer, see
+            :class:`~mowst.train.stacking.Stacked`.
+        chosen: which of these answers.
         history: one record per evaluated epoch.
         seconds: the duration of training.
     """
@@ -47,6 +49,7 @@ class FitResult:
     alone: dict[str, dict[str, float]] = field(default_factory=dict)
     start: dict[str, float] = field(default_factory=dict)
     choices: dict[str, float] = field(default_factory=dict)
+    chosen: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
     seconds: float = 0.0
 

@@ -6,6 +6,7 @@ elsewhere. On held-out nodes it learns what the expert is worth.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +24,21 @@ from mowst.train.answers import expert_logits
 from mowst.train.state import Snapshot
 
 
-def stack(model: Cascade, task: GraphTask, folds: int = 10) -> dict[str, float]:
+class Stacked(NamedTuple):
+    r"""What cross-validation on the validation nodes says of who shall answer.
+
+    Args:
+        losses: the mean loss of each choice: of the experts by name, and of what :obj:`mix` leaves open.
+        chosen: the choice.
+        held: its loss on each validation node, by a fit that had not seen the node, :math:`(n)`.
+    """
+
+    losses: dict[str, float]
+    chosen: str
+    held: Tensor
+
+
+def stack(model: Cascade, task: GraphTask, folds: int = 10) -> Stacked:
     r"""Fits temperatures and confidences of a model with trained experts to the validation nodes, and chooses by
     cross-validated likelihood there who shall answer: the mixture of probabilities, that of logits, or one expert
     alone. Experts are left as they are. After `"Stacked Generalization"
@@ -46,10 +61,9 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> dict[str, float]:
             (default: :obj:`10`)
 
     Returns:
-        The cross-validated loss of each choice: of the experts by name, and of what :obj:`mix` leaves open; of all but
-        the last expert with one standard error of its difference to that expert's added, so that what cannot be told
-        from the last expert leaves the answer to it. The least is what was chosen. A confidence that does not answer is
-        left as it was.
+        Stacked: the cross-validated losses and the choice: the least loss, one standard error of its paired difference
+        to the last expert's added, so that what cannot be told from the last expert leaves the answer to it. A
+        confidence that does not answer is left as it was.
 
     Raises:
         ValueError: if there are fewer than two folds or validation nodes.
@@ -71,22 +85,26 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> dict[str, float]:
                 raise FloatingPointError(f"the logits of the {name} expert on the validation nodes are not finite")
         fit = _Fit(model, logits, task.features("val"), y, task.class_weights)
         scale = 1.0 if task.class_weights is None else 1 / task.class_weights[y].mean()
-        losses, last = {}, None
+        losses = {}
         for choice in (*reversed(model.expert_names), *model.mixes):
             log_prob = torch.empty_like(logits[0])
             for kept, held in (map(torch.from_numpy, part) for part in parts):
                 fit(choice, kept.to(y.device))
                 with torch.no_grad():
                     log_prob[held] = fit.log_prob(choice, held.to(y.device))
-            loss = nll_loss(log_prob, y, weight=task.class_weights, reduction="none") * scale
-            last = loss if last is None else last
-            losses[choice] = float(loss.mean() + (loss - last).std() / math.sqrt(y.numel()))
-        best = min(losses, key=losses.__getitem__)
+            losses[choice] = nll_loss(log_prob, y, weight=task.class_weights, reduction="none") * scale
+        last = losses[model.expert_names[-1]]
+        best = min(losses, key=lambda choice: float(losses[choice].mean()) + standard_error(losses[choice] - last))
         fit(best, torch.arange(y.numel(), device=y.device))
     model.temperatures = fit.log_temperatures.exp().tolist()
     model.route = "mixture" if best in MIXES else best
     model.mix = best if best in MIXES else model.mix
-    return losses
+    return Stacked({choice: float(loss.mean()) for choice, loss in losses.items()}, best, losses[best])
+
+
+def standard_error(values: Tensor) -> float:
+    r"""The standard error of the mean of :math:`n` values, :math:`s / \sqrt{n}` with the unbiased :math:`s`."""
+    return float(values.std()) / math.sqrt(values.numel())
 
 
 class _Fit:
