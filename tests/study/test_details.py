@@ -71,7 +71,7 @@ def test_neighbourhoods_by_hand(task):
         ("mowst", {}),
         ("mowst", {"pretrain": "none", "gate_fit": "train"}),
         ("mowst", {"pretrain": "strong"}),
-        ("mowst-star", {}),
+        ("mowst-star", {"pretrain": "none"}),
         ("mowst-star", {"in_turns": True, "gate_fit": "train"}),
         ("mowst-star", {"gate_fit": "train"}),
     ],
