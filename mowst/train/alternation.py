@@ -90,7 +90,6 @@ class Training:
     def _stacked(self) -> Generator[dict, None, None]:
         for expert in self._pretrained():
             yield from self._alone(expert)
-        self.best = WORST  # from here on the cross-validated one
         self._stack()
         self.start = self._journal.once(self._answered)
         yield from self._rounds(self._turns_of_a_round())
@@ -105,7 +104,7 @@ class Training:
         before = self._held
         kept = before is None or float((before - held).mean()) > standard_error(before - held)
         if kept:
-            self._offer((-losses[chosen], 0.0))
+            self.best, self._selected = (-losses[chosen], 0.0), Snapshot(self.model)
             self.choices, self.chosen, self._held = losses, chosen, held
         return kept
 
