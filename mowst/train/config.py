@@ -47,8 +47,7 @@ class TrainConfig:
         weight_floor: the least weight of a node in mowst's strong turn.
         gate_fit: what the confidences are fitted to. "validation": to the validation nodes, with a temperature for each
             expert, after pretraining and after each turn; who answers and what is mixed is chosen there by
-            cross-validated likelihood, see mowst.train.stack, and a turn is kept if that likelihood rises by more than
-            one standard error. "train":
+            cross-validated likelihood, see mowst.train.stack, and a turn is kept if that likelihood rises. "train":
             they learn in every weak turn, from the weak expert's predictions on its own training nodes, as in the
             paper. "folds": they are fitted once, to predictions on training nodes by experts that were trained on the
             other folds.
