@@ -1,4 +1,5 @@
 import copy
+
 import pytest
 import torch
 
@@ -8,7 +9,7 @@ from mowst.nn.evaluating import evaluating
 from mowst.study.details import ConfidenceHistogram, neighbourhoods, node_details
 from mowst.train.alternation import Training
 
-SETTINGS = {"epochs": 4, "patience": 3, "rounds": 3, "round_patience": None, "lr": 0.03, "gate_folds": 2}
+SETTINGS = {"epochs": 4, "patience": 3, "rounds": 3, "round_patience": None, "lr": 0.01, "gate_folds": 2}
 
 
 def build(task, **changes):
@@ -68,7 +69,7 @@ def test_neighbourhoods_by_hand(task):
         ("mowst", {}),
         ("mowst", {"pretrain": "none", "gate_fit": "train"}),
         ("mowst", {"pretrain": "strong"}),
-        ("mowst-star", {"pretrain": "none"}),
+        ("mowst-star", {"pretrain": "weak"}),
         ("mowst-star", {"in_turns": True, "gate_fit": "train"}),
         ("mowst-star", {"gate_fit": "train"}),
     ],
