@@ -41,7 +41,7 @@ from mowst.train import stack
 from mowst.train.config import MIXTURES
 
 RESULTS = Path(__file__).parent / "results" / "controls.jsonl"
-DATA = ("digits", "cora", "citeseer", "chameleon-filtered", "actor", "wisconsin", "amherst41", "cornell5")
+DATA = ("digits", "cora", "citeseer", "chameleon-filtered", "actor", "wisconsin", "amherst41", "cornell5", "csbm")
 COLUMNS = ("weak", "ensemble", "average", "constant", "start", "mowst", "mowst-star", "longer", "longer+")
 LIMITS = ("oracle", "independent")
 

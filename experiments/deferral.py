@@ -16,12 +16,13 @@ from typing import Any
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import ONE_SPLIT, append_missing, markdown, read, spread
+from methods import append_missing, markdown, read, spread
 
 from mowst import TrainConfig, fit, load_task, seed_everything
 from mowst.inference import deferral_cost, deferral_report
 from mowst.nn.build import ModelConfig, build_model
 from mowst.presets import preset
+from mowst.study.cell import split_of
 
 RESULTS = Path(__file__).parent / "results" / "deferral.jsonl"
 SIGNALS = ["gate", "variance", "entropy", "max probability"]
@@ -52,7 +53,7 @@ def run(
 
 def run_cell(data: str, strong: str, method: str, seed: int, root: str | None, repeats: int) -> dict[str, Any]:
     r"""Trains one model and returns its line."""
-    task = load_task(data, root=root, split=0 if data in ONE_SPLIT else seed)
+    task = load_task(data, root=root, split=split_of(data, seed))
     settings = preset(data) | {"strong": strong}
     config = ModelConfig(**{k: v for k, v in settings.items() if k in ModelConfig.__dataclass_fields__})
     train = TrainConfig(**{k: v for k, v in settings.items() if k in TrainConfig.__dataclass_fields__})

@@ -3,11 +3,10 @@ r"""What each choice of the default is worth: one setting at a time is changed, 
     python experiments/factors.py run --root DATA      # appends to experiments/results/factors.jsonl
     python experiments/factors.py table                # prints the table of that file as Markdown
 
-Every cell is one `fit` with the settings of `mowst train` and one of them replaced; differences are paired by data set,
-GNN and split, in points of the test metric.
+Every cell is one `fit` with the settings of `mowst train` and one choice replaced (where another setting goes with it,
+it stands in `FACTORS`); differences are paired by data set, GNN and split, in points of the test metric.
 """
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import append_missing, markdown, read
+from methods import append_missing, markdown, read, run_cell
 from scipy import stats
 
-from mowst import TrainConfig, fit, load_task, seed_everything
-from mowst.nn.build import ModelConfig, build_model
 from mowst.presets import preset
-from mowst.study.cell import split_of
 
 RESULTS = Path(__file__).parent / "results" / "factors.jsonl"
 DATA = ("digits", "cora", "citeseer", "chameleon-filtered", "wisconsin", "actor", "amherst41", "csbm")
@@ -62,25 +58,12 @@ def run(
         threads: number of CPU threads.
     """
     torch.set_num_threads(threads)
+
+    def run_one(data: str, strong: str, factor: str, seed: int) -> dict[str, Any]:
+        return run_cell(data, strong, "mowst", seed, root, preset(data) | FACTORS[factor]) | {"method": factor}
+
     cells = [(d, s, f, k) for k in range(seeds) for d in data for s in strong for f in factor]
-    append_missing(out, cells, lambda d, s, f, k: run_cell(d, s, f, k, root))
-
-
-def run_cell(data: str, strong: str, factor: str, seed: int, root: str | None) -> dict[str, Any]:
-    r"""Trains one model and returns its line."""
-    split = split_of(data, seed)
-    task, settings = load_task(data, root=root, split=split), preset(data) | {"strong": strong} | FACTORS[factor]
-    config, train = (
-        {f.name: settings[f.name] for f in fields(kind) if f.name in settings} for kind in (ModelConfig, TrainConfig)
-    )
-    seed_everything(seed)
-    sizes = {"in_channels": task.num_features, "out_channels": task.num_classes, "num_nodes": task.num_nodes}
-    result = fit(build_model(ModelConfig(**config), **sizes), task, **train)
-    line = {"data": data, "strong": strong, "method": factor, "seed": seed, "split": split, "metric": task.metric}
-    line |= {
-        key: getattr(result, key) for key in ("test", "route", "chosen", "start", "alone", "weak_share", "seconds")
-    }
-    return line | {"settings": settings}
+    append_missing(out, cells, run_one)
 
 
 def table(out: Path = RESULTS) -> None:

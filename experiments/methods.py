@@ -19,10 +19,10 @@ from jsonargparse import auto_cli
 from mowst import TrainConfig, fit, load_task, seed_everything
 from mowst.nn.build import ModelConfig, build_model
 from mowst.presets import preset as row_of
+from mowst.study.cell import split_of
 from mowst.train import METHODS, environment
 
 RESULTS = Path(__file__).parent / "results" / "methods.jsonl"
-ONE_SPLIT = {"cora", "computers", "cs", "cs-counts"}
 CELL = ["data", "strong", "method", "seed"]
 
 
@@ -79,7 +79,7 @@ def run_cell(
     data: str, strong: str, method: str, seed: int, root: str | None, settings: dict[str, Any]
 ) -> dict[str, Any]:
     r"""Trains one model and returns its line."""
-    split = 0 if data in ONE_SPLIT else seed
+    split = split_of(data, seed)
     task = load_task(data, root=root, split=split, transforms=settings.get("transforms", ()))
     settings = settings | {"strong": strong}
     config = ModelConfig(**{k: v for k, v in settings.items() if k in ModelConfig.__dataclass_fields__})
@@ -87,16 +87,15 @@ def run_cell(
     seed_everything(seed)
     model = build_model(config, in_channels=task.num_features, out_channels=task.num_classes, num_nodes=task.num_nodes)
     result = asdict(fit(model, task, method=method, **asdict(train)))
-    epochs = len(result.pop("history"))
+    evaluations = len(result.pop("history"))
     start = dict(zip(CELL, (data, strong, method, seed), strict=True))
+    kept = ("route", "chosen", "train", "val", "test", "expected", "weak_share", "seconds", "alone", "start", "scores")
     return start | {
         "split": task.split,
         "preprocessing": task.preprocessing,
         "metric": task.metric,
-        **{key: result[key] for key in ("route", "train", "val", "test", "expected", "weak_share", "seconds")},
-        "evaluations": epochs,
-        "alone": result["alone"],
-        "scores": result["scores"],
+        **{key: result[key] for key in kept},
+        "evaluations": evaluations,
         "settings": asdict(config) | asdict(train),
     }
 

@@ -43,7 +43,7 @@ def fit_adagcn(
         answers.append(predict(base, hop))
         weight = boost(weight, answers[-1][index], y)
     ensembles = [combine(answers[: hop + 1]) for hop in range(hops + 1)]
-    scores = [val_score(prob, task, settings) for prob in ensembles]
+    scores = [val_score(prob[task.index("val")], task, settings) for prob in ensembles]
     chosen = scores.index(max(scores))
     parameters = (chosen + 1) * count_parameters(base)
     return ensembles[chosen], {"parameters": parameters, "hops": chosen, "most_hops": hops}

@@ -29,6 +29,7 @@ from baselines.logit_average import fit_logit_average
 from mowst import load_task, seed_everything
 from mowst.nn.build import ModelConfig
 from mowst.presets import preset as row_of
+from mowst.study.cell import split_of
 from mowst.task import SPLITS
 from mowst.train import METHODS
 from mowst.train.config import make_config
@@ -85,7 +86,7 @@ def run_cell(
     Raises:
         ValueError: if a setting is unknown.
     """
-    split = 0 if data in methods.ONE_SPLIT else seed
+    split = split_of(data, seed)
     task = load_task(data, root=root, split=split, transforms=settings.get("transforms", ()))
     parts = {field.name for field in fields(ModelConfig)}
     config = ModelConfig(**{key: value for key, value in (settings | {"strong": strong}).items() if key in parts})

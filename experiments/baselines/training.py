@@ -65,8 +65,7 @@ def split_logits(module: torch.nn.Module, task: GraphTask, split: str) -> Tensor
 
 
 def val_score(prob: Tensor, task: GraphTask, config: TrainConfig) -> tuple[float, float]:
-    r"""The validation score of class probabilities, higher is better; the second entry breaks ties."""
-    prob = prob[task.index("val")] if len(prob) == task.num_nodes else prob
+    r"""The score of class probabilities on the validation nodes, higher is better; the second entry breaks ties."""
     y, metric = task.labels("val"), task.evaluate(prob, "val")
     loss = -float(task.nll(prob, "val") if config.select == "loss" else calibrated_nll(prob, y, task.class_weights))
     return (metric, loss) if config.select == "metric" else (loss, metric)

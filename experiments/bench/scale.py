@@ -1,6 +1,6 @@
 r"""What a round of training costs as the graph grows to the size of ogbn-products, and what it would cost beyond.
 
-    python experiments/bench/scale.py run          # 20 minutes on 2 cores, up to 14 GiB; writes results/scale.json
+    python experiments/bench/scale.py run          # 20 minutes on 2 cores, up to 15 GiB; writes results/scale.json
     python experiments/bench/scale.py run --kept true   # the same with freed memory kept, as the command line keeps it
     python experiments/bench/scale.py limits       # how large a graph the full batch takes; adds to the same file
     python experiments/bench/scale.py table --into docs/scaling.md
