@@ -5,7 +5,8 @@ r"""What turns add to two separately trained experts, against everything else th
     python experiments/controls.py answers digits gcn   # and who answers what on one of its data sets
 
 An MLP and two GNNs that differ in their seed are trained alone, with the settings of `mowst train`, on split k with
-seed k (data sets with one split: seed k). Then, in points of the test metric above the GNN:
+seed k (data sets with one split: seed k); with `--preset tuned` the GNNs with those of that preset, and all that is
+trained beside and after them with what `--turns` replaces in them. Then, in points of the test metric above the GNN:
 
     ensemble   the average of the two GNNs' probabilities
     average    the average of the MLP's and the GNN's
@@ -17,6 +18,8 @@ seed k (data sets with one split: seed k). Then, in points of the test metric ab
                validation loss falls; longer+  the start state over that GNN
     ensemble+  the start state over the two GNNs' average, in points above that average
     oracle     right where one of MLP and GNN is; independent: what it would be if their errors were (accuracy only)
+
+`--brief true` leaves out the second GNN, the longer training and mowst-star, where a GNN takes an hour.
 """
 
 from copy import deepcopy
@@ -35,7 +38,7 @@ from torch import Tensor
 from mowst import MonotoneConfidence, Mowst, TrainConfig, fit, load_task, seed_everything
 from mowst.nn.build import ModelConfig
 from mowst.nn.contract import call_expert
-from mowst.presets import preset
+from mowst.presets import preset as row_of
 from mowst.study.cell import split_of
 from mowst.train import stack
 from mowst.train.config import MIXTURES
@@ -43,7 +46,7 @@ from mowst.train.config import MIXTURES
 RESULTS = Path(__file__).parent / "results" / "controls.jsonl"
 DATA = ("digits", "cora", "citeseer", "chameleon-filtered", "actor", "wisconsin", "amherst41", "cornell5", "csbm")
 COLUMNS = ("weak", "ensemble", "average", "constant", "start", "mowst", "mowst-star", "longer", "longer+")
-LIMITS = ("oracle", "independent")
+COLUMNS += ("ensemble+", "oracle", "independent")
 
 
 class ConstantConfidence(torch.nn.Module):
@@ -76,6 +79,9 @@ def run(
     first_seed: int = 0,
     root: str | None = None,
     out: Path = RESULTS,
+    preset: str = "default",
+    turns: dict[str, Any] | None = None,
+    brief: bool = False,
     threads: int = 1,
 ) -> None:
     r"""Runs the cells that the file does not hold yet.
@@ -87,20 +93,36 @@ def run(
         first_seed: the seed to begin with.
         root: folder of the data sets.
         out: file to append to.
+        preset: name of the preset file.
+        turns: training settings in place of the preset ones, for all but the GNNs trained alone.
+        brief: whether columns that cost another GNN are left out.
         threads: number of CPU threads.
     """
     torch.set_num_threads(threads)
     cells = [(d, s, "controls", k) for k in range(first_seed, seeds) for d in data for s in strong]
-    append_missing(out, cells, lambda d, s, _, k: run_cell(d, s, k, root))
+    append_missing(
+        out, cells, lambda d, s, _, k: run_cell(d, s, k, root, row_of(d, preset, s) | {"strong": s}, turns or {}, brief)
+    )
 
 
-def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, Any]:
+def run_cell(
+    data: str,
+    strong: str,
+    seed: int,
+    root: str | None,
+    settings: dict[str, Any],
+    turns: dict[str, Any],
+    brief: bool,
+) -> dict[str, Any]:
     split = split_of(data, seed)
-    task, settings = load_task(data, root=root, split=split), preset(data)
-    config = ModelConfig(strong=strong, **{f.name: settings[f.name] for f in fields(ModelConfig) if f.name in settings})
-    training = {f.name: settings[f.name] for f in fields(TrainConfig) if f.name in settings}
-    trained = {name: train_alone(config, task, name, seed, training) for name in ("weak", "strong")}
-    trained["second"] = train_alone(config, task, "strong", (-seed - 1) % 2**32, training)
+    task = load_task(data, root=root, split=split, transforms=settings.get("transforms", ()))
+    config = ModelConfig(**{f.name: settings[f.name] for f in fields(ModelConfig) if f.name in settings})
+    alone = {f.name: settings[f.name] for f in fields(TrainConfig) if f.name in settings}
+    training = alone | turns
+    trained = {"weak": train_alone(config, task, "weak", seed, training)}
+    trained["strong"] = train_alone(config, task, "strong", seed, alone)
+    if not brief:
+        trained["second"] = train_alone(config, task, "strong", (-seed - 1) % 2**32, alone)
     pair = trained["weak"], trained["strong"]
     mixtures = {name: Mowst(trained["weak"], expert, MonotoneConfidence()) for name, expert in trained.items()}
     probs = {name: answer(mixture, task, "strong")[task.index("test")] for name, mixture in mixtures.items()}
@@ -115,15 +137,13 @@ def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, A
         scores[name] = float(task.score(answer(mixture, task), "test"))
 
     stacked("constant", *pair, ConstantConfidence())
-    ensemble = Ensemble(trained["strong"], trained["second"])
-    stacked("ensemble+", trained["weak"], ensemble, MonotoneConfidence())
-    scores["ensemble"] = float(
-        task.score(answer(Mowst(trained["weak"], ensemble, MonotoneConfidence()), task, "strong"), "test")
-    )
-    longer = train_on(pair[1], task, training)
-    scores["longer"] = float(task.score(answer(Mowst(pair[0], longer, MonotoneConfidence()), task, "strong"), "test"))
-    stacked("longer+", pair[0], longer, MonotoneConfidence())
-    for method in MIXTURES:
+    if not brief:
+        ensemble, longer = Ensemble(trained["strong"], trained["second"]), train_on(pair[1], task, training)
+        for name, other in (("ensemble", ensemble), ("longer", longer)):
+            mixture = Mowst(pair[0], other, MonotoneConfidence())
+            scores[name] = float(task.score(answer(mixture, task, "strong"), "test"))
+            stacked(f"{name}+", pair[0], other, MonotoneConfidence())
+    for method in MIXTURES[: 1 if brief else None]:
         seed_everything(seed)
         mixture = Mowst(*deepcopy(pair), MonotoneConfidence())
         result = fit(mixture, task, method=method, **training | {"pretrain": "none"})
@@ -144,7 +164,7 @@ def run_cell(data: str, strong: str, seed: int, root: str | None) -> dict[str, A
         scores["independent"] = 1 - float(wrong[0].float().mean() * wrong[1].float().mean())
     cell = {"data": data, "strong": strong, "method": "controls", "seed": seed, "split": split, "metric": task.metric}
     cell["sizes"] = {name: int(task.index(name).numel()) for name in ("train", "val", "test")}
-    return cell | {"settings": settings, "scores": scores, **details}
+    return cell | {"settings": settings, "turns": turns, "scores": scores, **details}
 
 
 def table(out: Path = RESULTS) -> None:
@@ -158,9 +178,8 @@ def table(out: Path = RESULTS) -> None:
         scores = 100 * pd.DataFrame(lines["scores"].tolist())
         row = {"data (runs)": f"{data} ({len(lines)})", "GNN": strong, "strong": spread(scores["strong"])}
         for name in COLUMNS:
-            row[name] = spread(scores[name] - scores["strong"], signed=True)
-        row["ensemble+"] = spread(scores["ensemble+"] - scores["ensemble"], signed=True)
-        row |= {name: spread(scores[name] - scores["strong"], signed=True) for name in LIMITS if name in scores}
+            base = "ensemble" if name == "ensemble+" else "strong"
+            row[name] = spread(scores[name] - scores[base], signed=True) if name in scores else ""
         chosen = pd.Series([details["chosen"] for details in lines["mowst"]]).value_counts()
         rows.append(row | {"chosen": ", ".join(f"{name} ({count})" for name, count in chosen.items())})
     print(markdown(pd.DataFrame(rows)))
