@@ -29,7 +29,7 @@ from typing import Any
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import append_missing, markdown, read, spread
+from methods import append_missing, markdown, read, show, spread
 from pairs import answer, finish, train_alone, train_on
 from torch import Tensor
 
@@ -187,11 +187,12 @@ def drawn_in(task: GraphTask, prob: Tensor) -> GraphTask:
     )
 
 
-def table(out: Path = RESULTS) -> None:
+def table(out: Path = RESULTS, into: Path | None = None) -> None:
     r"""Prints, by condition, the scores of the experts and of the start, and the differences to the start, in points.
 
     Args:
         out: file of the lines.
+        into: a Markdown file that gets the table between its markers "alternation" and "end".
     """
     rows = []
     for name, lines in pd.DataFrame(read(out)).groupby("strong", sort=False):
@@ -200,7 +201,7 @@ def table(out: Path = RESULTS) -> None:
         row |= {column: spread(scores[column]) for column in ("weak", "strong", "start")}
         row |= {column: spread(scores[column] - scores["start"], signed=True) for column in COLUMNS}
         rows.append(row)
-    print(markdown(pd.DataFrame(rows)))
+    show(markdown(pd.DataFrame(rows)), into, "alternation")
 
 
 if __name__ == "__main__":

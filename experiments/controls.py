@@ -31,7 +31,7 @@ from typing import Any
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import append_missing, markdown, read, spread
+from methods import append_missing, markdown, read, show, spread
 from pairs import EDGES, answer, passed_on, train_alone, train_on, who_answers
 from torch import Tensor
 
@@ -167,11 +167,12 @@ def run_cell(
     return cell | {"settings": settings, "turns": turns, "scores": scores, **details}
 
 
-def table(out: Path = RESULTS) -> None:
+def table(out: Path = RESULTS, into: Path | None = None) -> None:
     r"""Prints, by data set and GNN, the GNN's score and the differences to it, in points.
 
     Args:
         out: file of the lines.
+        into: a Markdown file that gets the table between its markers "controls" and "end".
     """
     rows = []
     for (data, strong), lines in pd.DataFrame(read(out)).groupby(["data", "strong"], sort=False):
@@ -182,10 +183,10 @@ def table(out: Path = RESULTS) -> None:
             row[name] = spread(scores[name] - scores[base], signed=True) if name in scores else ""
         chosen = pd.Series([details["chosen"] for details in lines["mowst"]]).value_counts()
         rows.append(row | {"chosen": ", ".join(f"{name} ({count})" for name, count in chosen.items())})
-    print(markdown(pd.DataFrame(rows)))
+    show(markdown(pd.DataFrame(rows)), into, "controls")
 
 
-def answers(data: str, strong: str, method: str = "mowst", out: Path = RESULTS) -> None:
+def answers(data: str, strong: str, method: str = "mowst", out: Path = RESULTS, into: Path | None = None) -> None:
     r"""Prints who answers what on one data set: by confidence, degree and local homophily, the share of the weak expert
     and the accuracy of each, in %, over the test nodes of all runs.
 
@@ -194,6 +195,7 @@ def answers(data: str, strong: str, method: str = "mowst", out: Path = RESULTS) 
         strong: name of the strong expert.
         method: name of the method.
         out: file of the lines.
+        into: a Markdown file that gets the table between its markers "answers DATA STRONG" and "end".
     """
     lines = [line for line in read(out) if (line["data"], line["strong"]) == (data, strong)]
     rows = []
@@ -206,7 +208,7 @@ def answers(data: str, strong: str, method: str = "mowst", out: Path = RESULTS) 
             shares = (100 * total.drop("nodes") / total["nodes"]).map("{:.1f}".format)
             rows.append({"test nodes by": f"{name} {label}", "nodes": int(total["nodes"]), **shares})
     names = {"weak_share": "answered by the MLP", "weak": "MLP", "before": "GNN before turns", "strong": "GNN after"}
-    print(markdown(pd.DataFrame(rows).rename(columns=names)))
+    show(markdown(pd.DataFrame(rows).rename(columns=names)), into, f"answers {data} {strong}")
 
 
 if __name__ == "__main__":

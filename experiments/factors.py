@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import append_missing, markdown, read, run_cell
+from methods import append_missing, markdown, read, run_cell, show
 from scipy import stats
 
 from mowst.presets import preset
@@ -66,12 +66,13 @@ def run(
     append_missing(out, cells, run_one)
 
 
-def table(out: Path = RESULTS) -> None:
+def table(out: Path = RESULTS, into: Path | None = None) -> None:
     r"""Prints the mean difference of each factor to the default, over data sets, and its 95 % interval, in points; then
     the means by data set.
 
     Args:
         out: file of the lines.
+        into: a Markdown file that gets the table between its markers "factors" and "end".
     """
     frame = pd.DataFrame(read(out)).pivot_table(index=["data", "strong", "seed"], columns="method", values="test")
     gains = 100 * frame.drop(columns="default").sub(frame["default"], axis=0)
@@ -83,7 +84,7 @@ def table(out: Path = RESULTS) -> None:
         row = {"changed": factor, "test - default": f"{means.mean():+.2f}"}
         row["95 % interval over data sets"] = f"{means.mean() - half:+.2f} to {means.mean() + half:+.2f}"
         rows.append(row | {data: f"{mean:+.2f}" for (data, _), mean in by_data[factor].items()})
-    print(markdown(pd.DataFrame(rows)))
+    show(markdown(pd.DataFrame(rows)), into, "factors")
 
 
 if __name__ == "__main__":

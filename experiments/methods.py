@@ -134,6 +134,18 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+def show(text: str, into: Path | None, name: str) -> None:
+    r"""Prints a table and, if there is a Markdown file, puts it there between the lines `<!-- name -->` and the next
+    `<!-- end -->`.
+    """
+    print(text)
+    if into is not None:
+        before, mark, after = into.read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
+        if not mark:
+            raise ValueError(f"{into} has no line '<!-- {name} -->', which the table would follow")
+        into.write_text(f"{before}{mark}{text}\n{after[after.index('<!-- end -->') :]}", encoding="utf-8")
+
+
 def read(path: Path) -> list[dict]:
     r"""The lines of a result file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

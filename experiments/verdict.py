@@ -1,6 +1,8 @@
 r"""What the lines of `controls.py` prove: paired differences to the GNN, with intervals and tests.
 
-    python experiments/verdict.py experiments/results/controls_fresh.jsonl
+    python experiments/verdict.py table experiments/results/controls_fresh.jsonl
+    python experiments/verdict.py short experiments/results/controls_fresh.jsonl     # the differences alone
+    python experiments/verdict.py plot experiments/results/controls_fresh.jsonl docs/accuracy.svg
 
 For each data set and GNN the mean difference of a column to the GNN alone, in points; its 95 % interval and two-sided
 p-value by the t-test of Nadeau and Bengio where the splits are random and overlap, by the ordinary one where only the
@@ -15,39 +17,38 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jsonargparse import auto_cli
-from methods import markdown, read
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from methods import markdown, read, show
 from scipy import stats
 
 from mowst.study.paired import corrected_t_test, holm
 
 WORSE = -0.3
+TICKS = (-10, -1, 0, 1, 10)
 
 
-def main(lines: Path, column: str = "mowst") -> None:
-    r"""Prints the tables.
+def table(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
+    r"""Prints all cells, then a row for each GNN.
 
     Args:
         lines: file of the lines.
         column: what is compared with the GNN.
+        into: a Markdown file that gets the tables between its markers "verdict" and "end".
     """
-    cells = [_cell(runs, column) for _, runs in pd.DataFrame(read(lines)).groupby(["data", "strong"], sort=False)]
-    frame = pd.DataFrame(cells)
-    frame["Holm"] = frame.groupby("strong")["p"].transform(holm)
+    cells = verdict(pd.DataFrame(read(lines)), column)
     shown = pd.DataFrame(
         {
-            "data (runs)": frame["data"] + frame["runs"].map(" ({})".format),
-            "GNN": frame["strong"],
-            f"{column} - GNN": frame["mean"].map("{:+.2f}".format),
-            "95 % interval": [
-                f"{low:+.2f} to {high:+.2f}" for low, high in zip(frame["low"], frame["high"], strict=True)
-            ],
-            "p": frame["p"].map("{:.3f}".format),
-            "p, Holm": frame["Holm"].map("{:.3f}".format),
-            f"{column} - better expert": frame["better"].map("{:+.2f}".format),
-            "worse": np.where(frame["high"] < WORSE, "worse", ""),
+            "data (runs)": cells["data"] + cells["runs"].map(" ({})".format),
+            "GNN": cells["strong"],
+            f"{column} - GNN": cells["mean"].map("{:+.2f}".format),
+            "95 % interval": cells["low"].map("{:+.2f} to ".format) + cells["high"].map("{:+.2f}".format),
+            "p": cells["p"].map("{:.3f}".format),
+            "p, Holm": cells["Holm"].map("{:.3f}".format),
+            f"{column} - better expert": cells["better"].map("{:+.2f}".format),
+            "worse": np.where(cells["high"] < WORSE, "worse", ""),
         }
     )
-    print(markdown(shown))
     summary = [
         {
             "GNN": strong,
@@ -56,9 +57,57 @@ def main(lines: Path, column: str = "mowst") -> None:
             f"{column} - better expert": f"{group['better'].mean():+.2f}",
             "Wilcoxon p": f"{_wilcoxon(group['better']):.3f}",
         }
-        for strong, group in frame.groupby("strong", sort=False)
+        for strong, group in cells.groupby("strong", sort=False)
     ]
-    print("\n" + markdown(pd.DataFrame(summary)))
+    show(markdown(shown) + "\n\n" + markdown(pd.DataFrame(summary)), into, "verdict")
+
+
+def short(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
+    r"""Prints a row for each data set: the score of each GNN and the difference to it with its 95 % interval.
+
+    Args:
+        lines: file of the lines.
+        column: what is compared with the GNN.
+        into: a Markdown file that gets the table between its markers "short" and "end".
+    """
+    cells = verdict(pd.DataFrame(read(lines)), column)
+    rows = {data: {"data": data} for data in cells["data"]}
+    for cell in cells.itertuples():
+        rows[cell.data] |= {
+            cell.strong: f"{cell.score:.1f}",
+            f"{column} - {cell.strong}": f"{cell.mean:+.1f} ({cell.low:+.1f} to {cell.high:+.1f})",
+        }
+    show(markdown(pd.DataFrame(rows.values())), into, "short")
+
+
+def plot(lines: Path, out: Path, column: str = "mowst") -> None:
+    r"""Draws the differences and their intervals, a panel for each GNN.
+
+    Args:
+        lines: file of the lines.
+        out: an SVG file.
+        column: what is compared with the GNN.
+    """
+    cells = verdict(pd.DataFrame(read(lines)), column)
+    names, strong = list(cells["data"].unique()), list(cells["strong"].unique())
+    figure = Figure(figsize=(1 + 2.6 * len(strong), 0.6 + 0.3 * len(names)), layout="constrained")
+    for axes, gnn in zip(figure.subplots(1, len(strong), sharey=True, squeeze=False)[0], strong, strict=True):
+        part = cells[cells["strong"] == gnn]
+        rows = part["data"].map(names.index)
+        axes.axvline(0, color="0.7", linewidth=0.8)
+        axes.errorbar(part["mean"], rows, xerr=part["high"] - part["mean"], fmt="o", markersize=4, capsize=2)
+        axes.set(title=f"{column} - {gnn}, points", yticks=range(len(names)), yticklabels=names, xscale="symlog")
+        axes.set_xticks(TICKS, [f"{tick:+d}" if tick else "0" for tick in TICKS])
+    axes.invert_yaxis()
+    with rc_context({"svg.hashsalt": "mowst"}):  # the same lines, the same file
+        figure.savefig(out, format="svg", metadata={"Date": None})
+
+
+def verdict(lines: pd.DataFrame, column: str) -> pd.DataFrame:
+    r"""A row for each data set and GNN: runs, score of the GNN, mean difference, interval, p-values, in points."""
+    cells = pd.DataFrame([_cell(runs, column) for _, runs in lines.groupby(["data", "strong"], sort=False)])
+    cells["Holm"] = cells.groupby("strong")["p"].transform(holm)
+    return cells
 
 
 def _cell(runs: pd.DataFrame, column: str) -> dict[str, object]:
@@ -74,6 +123,7 @@ def _cell(runs: pd.DataFrame, column: str) -> dict[str, object]:
         "data": first["data"],
         "strong": first["strong"],
         "runs": n,
+        "score": scores["strong"].mean(),
         "mean": mean,
         "low": mean - half,
         "high": mean + half,
@@ -87,4 +137,4 @@ def _wilcoxon(differences: pd.Series) -> float:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    auto_cli([table, short, plot])
