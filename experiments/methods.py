@@ -124,8 +124,9 @@ def table(out: Path = RESULTS, seeds: int | None = None) -> None:
 
 
 def spread(values: pd.Series, signed: bool = False) -> str:
-    r"""Mean and unbiased standard deviation; empty without values."""
-    return "" if values.empty else f"{values.mean():{'+' if signed else ''}.2f} +- {values.std(ddof=1):.2f}"
+    r"""Mean and, of two values or more, unbiased standard deviation; empty without values."""
+    mean = f"{values.mean():{'+' if signed else ''}.2f}"
+    return "" if values.empty else mean if len(values) == 1 else f"{mean} +- {values.std(ddof=1):.2f}"
 
 
 def markdown(frame: pd.DataFrame) -> str:
