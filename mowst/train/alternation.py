@@ -19,7 +19,7 @@ from mowst.train.distributed import share_state
 from mowst.train.journal import Journal
 from mowst.train.objective import Loss, Objective
 from mowst.train.scores import answers, evaluate_splits, score_expert
-from mowst.train.stacking import stack
+from mowst.train.stacking import stack, standard_error
 from mowst.train.state import Snapshot, random_state, set_random_state, training_only
 from mowst.train.turn import WORST, Progress, Score, Turn, score_of, validate
 
@@ -53,6 +53,7 @@ class Training:
         self.start: dict[str, float] = {}
         self.choices: dict[str, float] = {}
         self.chosen: str | None = None
+        self._held: Tensor | None = None
         self.best = self._reached = WORST
         self._whole = task
         self._selected = Snapshot(model)
@@ -89,20 +90,22 @@ class Training:
     def _stacked(self) -> Generator[dict, None, None]:
         for expert in self._pretrained():
             yield from self._alone(expert)
-        self.best = WORST  # from here on the cross-validated one
         self._stack()
         self.start = self._journal.once(self._answered)
         yield from self._rounds(self._turns_of_a_round())
 
     def _stack(self) -> bool:
-        def fit_gates() -> tuple[dict[str, float], str]:
-            losses, chosen = stack(self.model, self.task, self.config.gate_folds)
+        def fit_gates() -> tuple[dict[str, float], str, Tensor]:
+            losses, chosen, held = stack(self.model, self.task, self.config.gate_folds)
             share_state(self.model)
-            return losses, chosen
+            return losses, chosen, held
 
-        losses, chosen = self._journal.once(fit_gates)
-        if kept := self._offer((-losses[chosen], 0.0)):
-            self.choices, self.chosen = losses, chosen
+        losses, chosen, held = self._journal.once(fit_gates)
+        before = self._held
+        kept = before is None or float((before - held).mean()) > standard_error(before - held)
+        if kept:
+            self.best, self._selected = (-losses[chosen], 0.0), Snapshot(self.model)
+            self.choices, self.chosen, self._held = losses, chosen, held
         return kept
 
     @torch.no_grad()

@@ -47,10 +47,10 @@ class TrainConfig:
         weight_floor: the least weight of a node in mowst's strong turn.
         gate_fit: what the confidences are fitted to. "validation": to the validation nodes, with a temperature for each
             expert, after pretraining and after each turn; who answers and what is mixed is chosen there by
-            cross-validated likelihood, see mowst.train.stack, and a turn is kept if that likelihood rises. "train":
-            they learn in every weak turn, from the weak expert's predictions on its own training nodes, as in the
-            paper. "folds": they are fitted once, to predictions on training nodes by experts that were trained on the
-            other folds.
+            cross-validated likelihood, see mowst.train.stack, and a turn is kept if that likelihood rises by more than
+            one standard error. "train": they learn in every weak turn, from the weak expert's predictions on its own
+            training nodes, as in the paper. "folds": they are fitted once, to predictions on training nodes by experts
+            that were trained on the other folds.
         gate_folds: the number of folds, of validation nodes or of training nodes, in the first and the last of these.
         batches: what a step trains on: "full", all training nodes in the whole graph; "random", those of a part of a
             random partition of all nodes, in the graph that the part induces, as PyG's RandomNodeLoader draws them;

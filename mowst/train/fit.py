@@ -56,8 +56,9 @@ def fit(
     A turn keeps its best epoch (by :obj:`select`), or, if it reached nothing better than what was there, leaves
     experts, gate and optimiser as they were. After pretraining and after each turn :func:`~mowst.train.stack` fits the
     confidences to the validation nodes and chooses who answers, experts alone included; the turn is kept if the
-    cross-validated loss falls. With :obj:`gate_fit="train"` the weak turns train the confidence, as in the paper, and
-    :obj:`select` also chooses at the end among the turns' states and the pretrained experts alone.
+    cross-validated loss falls by more than one standard error of the paired difference. With :obj:`gate_fit="train"`
+    the weak turns train the confidence, as in the paper, and :obj:`select` also chooses at the end among the turns'
+    states and the pretrained experts alone.
 
     Called by several processes of one :mod:`torch.distributed` group, in each with the same arguments, it trains one
     model: every process computes its share of the batches of each step, the first one writes, and all return the same.

@@ -30,10 +30,12 @@ class Stacked(NamedTuple):
     Args:
         losses: the mean loss of each choice: of the experts by name, and of what :obj:`mix` leaves open.
         chosen: the choice.
+        held: its loss on each validation node, by a fit that had not seen the node, :math:`(n)`.
     """
 
     losses: dict[str, float]
     chosen: str
+    held: Tensor
 
 
 def stack(model: Cascade, task: GraphTask, folds: int = 10) -> Stacked:
@@ -92,17 +94,17 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> Stacked:
                     log_prob[held] = fit.log_prob(choice, held.to(y.device))
             losses[choice] = nll_loss(log_prob, y, weight=task.class_weights, reduction="none") * scale
         last = losses[model.expert_names[-1]]
-
-        def bound(choice: str) -> float:
-            standard_error = (losses[choice] - last).std() / math.sqrt(y.numel())
-            return float(losses[choice].mean() + standard_error)
-
-        best = min(losses, key=bound)
+        best = min(losses, key=lambda choice: float(losses[choice].mean()) + standard_error(losses[choice] - last))
         fit(best, torch.arange(y.numel(), device=y.device))
     model.temperatures = fit.log_temperatures.exp().tolist()
     model.route = "mixture" if best in MIXES else best
     model.mix = best if best in MIXES else model.mix
-    return Stacked({choice: float(loss.mean()) for choice, loss in losses.items()}, best)
+    return Stacked({choice: float(loss.mean()) for choice, loss in losses.items()}, best, losses[best])
+
+
+def standard_error(values: Tensor) -> float:
+    r"""The standard error of the mean of :math:`n` values, :math:`s / \sqrt{n}` with the unbiased :math:`s`."""
+    return float(values.std()) / math.sqrt(values.numel())
 
 
 class _Fit:

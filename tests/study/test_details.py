@@ -1,4 +1,5 @@
 import copy
+from itertools import cycle
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from mowst import Cascade, fit
 from mowst.nn.build import ModelConfig, build_model
 from mowst.nn.evaluating import evaluating
 from mowst.study.details import ConfidenceHistogram, neighbourhoods, node_details
+from mowst.train import alternation
 from mowst.train.alternation import Training
 
 SETTINGS = {"epochs": 4, "patience": 3, "rounds": 3, "round_patience": None, "lr": 0.01, "gate_folds": 2}
@@ -89,6 +91,8 @@ def test_a_row_is_the_state_that_pretraining_or_a_round_left(task, method, chang
 
     monkeypatch.setattr(Training, "_turns_of_a_round", before_the_rounds)
     monkeypatch.setattr(Training, "_kept", turn)
+    verdicts = cycle([-torch.inf, torch.inf])  # the next turn that is asked about is kept, the one after it undone
+    monkeypatch.setattr(alternation, "standard_error", lambda _: next(verdicts))
     watch = ConfidenceHistogram(model, task, refits="gate_fit" not in changes)
     fit(model, task, method=method, callbacks=[watch], **SETTINGS | changes)
     rows = watch.rows()

@@ -96,6 +96,16 @@ def test_turns_are_kept_where_the_cross_validated_loss_falls(task, method, pretr
     assert all(again[name] == pytest.approx(result.choices[name]) for name in ("weak", "strong"))
 
 
+def test_turns_whose_gain_is_within_its_standard_error_are_undone(task, monkeypatch):
+    start = make_model()
+    before = fit(start, task, **SHORT | {"rounds": 0})
+    for error, undone in ((torch.inf, True), (-torch.inf, False)):
+        monkeypatch.setattr("mowst.train.alternation.standard_error", lambda _, error=error: error)
+        model = make_model()
+        after = fit(model, task, **SHORT)
+        assert (same(tensors(model), tensors(start)) and after.choices == before.choices) is undone
+
+
 def test_weak_and_strong_methods_are_the_pretraining_of_mowst(task):
     for method in ("weak", "strong"):
         result = fit(make_model(), task, method=method, **SHORT)

@@ -50,6 +50,7 @@ def test_independent_evidence_is_a_product_of_experts(count):
     found = stack(model, task)
     assert (model.mix, model.route, found.chosen) == ("logit", "mixture", "logit")
     assert min(found.losses, key=found.losses.get) == "logit"
+    assert float(found.held.mean()) == pytest.approx(found.losses["logit"])
     exact = sum(task.data.x.split(3, dim=1)).log_softmax(dim=-1)  # Bayes' rule
     test, y = task.index("test"), task.labels("test")
     reached, best = (float(nll_loss(found[test], y)) for found in (answer(model, task), exact))
@@ -138,5 +139,5 @@ def test_a_gain_within_its_standard_error_leaves_the_answer_to_the_last_expert()
     task, model = make_task(1.0, 1.0), make_model()
     x = task.data.x
     x[:, :3] = 0.2 * x[:, :3] + torch.randn(x[:, :3].shape, generator=torch.Generator().manual_seed(1))
-    losses, chosen = stack(model, task)
-    assert min(losses, key=losses.__getitem__) != "strong" and chosen == "strong"
+    found = stack(model, task)
+    assert min(found.losses, key=found.losses.get) != "strong" and found.chosen == "strong"
