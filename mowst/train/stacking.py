@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy.optimize import Bounds, minimize
 from sklearn.model_selection import KFold
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn.functional import nll_loss
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -113,6 +114,7 @@ class _Fit:
         self.log_temperatures = torch.zeros(len(logits), device=y.device, requires_grad=True)
         self.gates = [getattr(model, name) for name in model.gate_names]
         self.start = Snapshot(*self.gates)
+        self.pools = ThreadpoolController()
 
     def __call__(self, choice: str, nodes: Tensor) -> None:
         # Every fit begins at the start, so that none has seen the nodes that another holds out.
@@ -135,7 +137,10 @@ class _Fit:
         # Within five standard deviations of the prior: no step of the search overflows. The tolerance is a hundredth of
         # the smallest difference of losses that any choice hangs on.
         bounds, options = Bounds(start - 5, start + 5), {"ftol": 1e-6}
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        # The search calls BLAS on a few numbers: threads of its own would only take the cores from torch's, at 20 times
+        # the seconds.
+        with self.pools.limit(limits=1, user_api="blas"):
+            found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         vector_to_parameters(torch.from_numpy(found.x).to(centre), parameters)
 
     def log_prob(self, choice: str, nodes: Tensor) -> Tensor:

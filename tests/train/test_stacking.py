@@ -2,11 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch.nn.functional import nll_loss
 from torch_geometric.data import Data
 
 from mowst import Cascade, GraphTask, MonotoneConfidence, Mowst
-from mowst.train import stack
+from mowst.train import stack, stacking
 from mowst.train.calibration import temperature
 
 
@@ -141,3 +143,19 @@ def test_a_gain_within_its_standard_error_leaves_the_answer_to_the_last_expert()
     x[:, :3] = 0.2 * x[:, :3] + torch.randn(x[:, :3].shape, generator=torch.Generator().manual_seed(1))
     found = stack(model, task)
     assert min(found.losses, key=found.losses.get) != "strong" and found.chosen == "strong"
+
+
+def test_the_search_leaves_the_cores_to_torch(monkeypatch):
+    def blas():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    def watched(*args, **kwargs):
+        seen.append(blas())
+        return minimize(*args, **kwargs)
+
+    seen = []
+    monkeypatch.setattr(stacking, "minimize", watched)
+    with threadpool_limits(2, user_api="blas"):
+        stack(make_model(), make_task(1.0, 1.0))
+        assert blas() == {2}
+    assert seen and all(threads == {1} for threads in seen)
