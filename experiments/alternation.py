@@ -232,14 +232,7 @@ def drawn_in(task: GraphTask, prob: Tensor) -> GraphTask:
     data.y = data.y.index_copy(0, nodes, prob[nodes].argmax(dim=-1))
     train = task.masks["train"].index_fill(0, nodes, True)
     test = task.masks["test"].index_fill(0, nodes, False)
-    return GraphTask(
-        data,
-        masks=task.masks | {"train": train, "test": test},
-        num_classes=task.num_classes,
-        metric=task.metric,
-        name=task.name,
-        split=task.split,
-    )
+    return replace(task, data=data, masks=task.masks | {"train": train, "test": test})
 
 
 def table(out: Path = RESULTS, into: Path | None = None) -> None:

@@ -45,8 +45,8 @@ from mowst.train.config import MIXTURES
 
 RESULTS = Path(__file__).parent / "results" / "controls.jsonl"
 DATA = ("digits", "cora", "citeseer", "chameleon-filtered", "actor", "wisconsin", "amherst41", "cornell5", "csbm")
-COLUMNS = ("weak", "ensemble", "average", "constant", "start", "mowst", "mowst-star", "longer", "longer+")
-COLUMNS += ("ensemble+", "oracle", "independent")
+COLUMNS = ("weak", "ensemble", "average", "constant", "start", "mowst", "mowst-star", "longer", "longer+", "ensemble+")
+LIMITS = ("oracle", "independent")
 
 
 class ConstantConfidence(torch.nn.Module):
@@ -178,7 +178,7 @@ def table(out: Path = RESULTS, into: Path | None = None) -> None:
     for (data, strong), lines in pd.DataFrame(read(out)).groupby(["data", "strong"], sort=False):
         scores = 100 * pd.DataFrame(lines["scores"].tolist())
         row = {"data (runs)": f"{data} ({len(lines)})", "GNN": strong, "strong": spread(scores["strong"])}
-        for name in COLUMNS:
+        for name in (*COLUMNS, *LIMITS):
             base = "ensemble" if name == "ensemble+" else "strong"
             row[name] = spread(scores[name] - scores[base], signed=True) if name in scores else ""
         chosen = pd.Series([details["chosen"] for details in lines["mowst"]]).value_counts()
