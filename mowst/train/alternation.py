@@ -19,7 +19,7 @@ from mowst.train.distributed import share_state
 from mowst.train.journal import Journal
 from mowst.train.objective import Loss, Objective
 from mowst.train.scores import answers, evaluate_splits, score_expert
-from mowst.train.stacking import stack, standard_error
+from mowst.train.stacking import Stacked, stack, standard_error
 from mowst.train.state import Snapshot, random_state, set_random_state, training_only
 from mowst.train.turn import WORST, Progress, Score, Turn, score_of, validate
 
@@ -51,9 +51,7 @@ class Training:
         self.config = config
         self.alone: dict[str, dict[str, float]] = {}
         self.start: dict[str, float] = {}
-        self.choices: dict[str, float] = {}
-        self.chosen: str | None = None
-        self._held: Tensor | None = None
+        self.stacked: Stacked | None = None
         self.best = self._reached = WORST
         self._whole = task
         self._selected = Snapshot(model)
@@ -95,18 +93,18 @@ class Training:
         yield from self._rounds(self._turns_of_a_round())
 
     def _stack(self) -> bool:
-        def fit_gates() -> tuple[dict[str, float], str, Tensor]:
-            losses, chosen, held = stack(self.model, self.task, self.config.gate_folds)
+        def fit_gates() -> tuple[Any, ...]:
+            found = stack(self.model, self.task, self.config.gate_folds)
             share_state(self.model)
-            return losses, chosen, held
+            return tuple(found)  # a checkpoint holds no classes of ours
 
-        losses, chosen, held = self._journal.once(fit_gates)
-        before = self._held
-        kept = before is None or float((before - held).mean()) > standard_error(before - held)
-        if kept:
-            self.best, self._selected = (-losses[chosen], 0.0), Snapshot(self.model)
-            self.choices, self.chosen, self._held = losses, chosen, held
-        return kept
+        found = Stacked(*self._journal.once(fit_gates))
+        if self.stacked is not None:
+            gain = self.stacked.held - found.held
+            if float(gain.mean()) <= standard_error(gain):
+                return False
+        self.best, self._selected, self.stacked = (-found.losses[found.chosen], 0.0), Snapshot(self.model), found
+        return True
 
     @torch.no_grad()
     def _answered(self) -> dict[str, float]:

@@ -139,8 +139,8 @@ def fit(
         **_scores(model, task, method),
         alone=training.alone,
         start=training.start,
-        choices=training.choices,
-        chosen=training.chosen,
+        choices=training.stacked.losses if training.stacked else {},
+        chosen=training.stacked and training.stacked.chosen,
         history=history,
         seconds=time.perf_counter() - start,
     )
