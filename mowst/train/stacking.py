@@ -84,19 +84,25 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> Stacked:
         for name, z in zip(model.expert_names, logits, strict=True):
             if not z.isfinite().all():
                 raise FloatingPointError(f"the logits of the {name} expert on the validation nodes are not finite")
-        fit = _Fit(model, logits, task.features("val"), y, task.class_weights)
-        scale = 1.0 if task.class_weights is None else 1 / task.class_weights[y].mean()
-        losses = {}
-        for choice in (*reversed(model.expert_names), *model.mixes):
-            log_prob = torch.empty_like(logits[0])
-            for kept, held in (map(torch.from_numpy, part) for part in parts):
-                fit(choice, kept.to(y.device))
+        val = _Rows(logits, task.features("val"), y)
+        fit = _Fit(model, task.class_weights, y.device)
+        log_prob = {choice: torch.empty_like(logits[0]) for choice in (*reversed(model.expert_names), *model.mixes)}
+        for part in parts:
+            kept, held = (torch.from_numpy(side).to(y.device) for side in part)
+            # Taken once for all choices and steps: features may be wide.
+            seen, unseen = val.at(kept), val.at(held)
+            for choice in log_prob:
+                fit(choice, seen)
                 with torch.no_grad():
-                    log_prob[held] = fit.log_prob(choice, held.to(y.device))
-            losses[choice] = nll_loss(log_prob, y, weight=task.class_weights, reduction="none") * scale
+                    log_prob[choice][held] = fit.log_prob(choice, unseen)
+        scale = 1.0 if task.class_weights is None else 1 / task.class_weights[y].mean()
+        losses = {
+            choice: nll_loss(log_prob[choice], y, weight=task.class_weights, reduction="none") * scale
+            for choice in log_prob
+        }
         last = losses[model.expert_names[-1]]
         best = min(losses, key=lambda choice: float(losses[choice].mean()) + standard_error(losses[choice] - last))
-        fit(best, torch.arange(y.numel(), device=y.device))
+        fit(best, val)
     model.temperatures = fit.log_temperatures.exp().tolist()
     model.route = "mixture" if best in MIXES else best
     model.mix = best if best in MIXES else model.mix
@@ -108,15 +114,24 @@ def standard_error(values: Tensor) -> float:
     return float(values.std()) / math.sqrt(values.numel())
 
 
+class _Rows(NamedTuple):
+    logits: Sequence[Tensor]
+    x: Tensor
+    y: Tensor
+
+    def at(self, index: Tensor) -> "_Rows":
+        return _Rows([z[index] for z in self.logits], self.x[index], self.y[index])
+
+
 class _Fit:
-    def __init__(self, model: Cascade, logits: Sequence[Tensor], x: Tensor, y: Tensor, weight: Tensor | None) -> None:
-        self.model, self.logits, self.x, self.y, self.weight = model, logits, x, y, weight
-        self.log_temperatures = torch.zeros(len(logits), device=y.device, requires_grad=True)
+    def __init__(self, model: Cascade, weight: Tensor | None, device: torch.device) -> None:
+        self.model, self.weight = model, weight
+        self.log_temperatures = torch.zeros(len(model.expert_names), device=device, requires_grad=True)
         self.gates = [getattr(model, name) for name in model.gate_names]
         self.start = Snapshot(*self.gates)
         self.pools = ThreadpoolController()
 
-    def __call__(self, choice: str, nodes: Tensor) -> None:
+    def __call__(self, choice: str, rows: _Rows) -> None:
         # Every fit begins at the start, so that none has seen the nodes that another holds out.
         self.start.restore()
         self.log_temperatures.data.zero_()
@@ -127,9 +142,9 @@ class _Fit:
 
         def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
             vector_to_parameters(torch.from_numpy(values).to(centre), parameters)
-            fitted = nll_loss(self.log_prob(choice, nodes), self.y[nodes], weight=self.weight)
+            fitted = nll_loss(self.log_prob(choice, rows), rows.y, weight=self.weight)
             shift = parameters_to_vector(parameters) - centre
-            value = fitted + shift.square().sum() / (2 * nodes.numel())
+            value = fitted + shift.square().sum() / (2 * rows.y.numel())
             slope = torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, parameters)])
             return float(value.detach()), slope.cpu().numpy().astype(np.float64)
 
@@ -143,9 +158,9 @@ class _Fit:
             found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         vector_to_parameters(torch.from_numpy(found.x).to(centre), parameters)
 
-    def log_prob(self, choice: str, nodes: Tensor) -> Tensor:
-        logits = [z[nodes] / t for z, t in zip(self.logits, self.log_temperatures.exp(), strict=True)]
+    def log_prob(self, choice: str, rows: _Rows) -> Tensor:
+        logits = [z / t for z, t in zip(rows.logits, self.log_temperatures.exp(), strict=True)]
         if choice not in MIXES:
             return logits[self.model.expert_names.index(choice)].log_softmax(dim=-1)
-        confidences = [self.model.gate(k, logits[k], self.x[nodes]) for k in range(len(self.gates))]
+        confidences = [self.model.gate(k, logits[k], rows.x) for k in range(len(self.gates))]
         return mixture_log_prob(logits, confidences, choice)
