@@ -23,6 +23,7 @@ def fill(page: Path = PAGE, lines: Path = LINES) -> None:
     """
     verdict.table(lines, into=page)
     controls.table(lines, into=page)
+    verdict.turns(lines, into=page)
     for data in ANSWERS:
         controls.answers(data, "gcn", out=lines, into=page)
     verdict.plot(lines, page.with_suffix(".svg"))

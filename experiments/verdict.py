@@ -2,6 +2,7 @@ r"""What the lines of `controls.py` prove: paired differences to the GNN, with i
 
     python experiments/verdict.py table experiments/results/controls_fresh.jsonl
     python experiments/verdict.py short experiments/results/controls_fresh.jsonl     # the differences alone
+    python experiments/verdict.py turns experiments/results/controls_fresh.jsonl     # what turns add to what they start from
     python experiments/verdict.py plot experiments/results/controls_fresh.jsonl docs/accuracy.svg
 
 For each data set and GNN the mean difference of a column to the GNN alone, in points; its 95 % interval and two-sided
@@ -42,7 +43,7 @@ def table(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
             "data (runs)": cells["data"] + cells["runs"].map(" ({})".format),
             "GNN": cells["strong"],
             f"{column} - GNN": cells["mean"].map("{:+.2f}".format),
-            "95 % interval": cells["low"].map("{:+.2f} to ".format) + cells["high"].map("{:+.2f}".format),
+            "95 % interval": _interval(cells, "{:+.2f}"),
             "p": cells["p"].map("{:.3f}".format),
             "p, Holm": cells["Holm"].map("{:.3f}".format),
             f"{column} - better expert": cells["better"].map("{:+.2f}".format),
@@ -71,13 +72,33 @@ def short(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
         into: a Markdown file that gets the table between its markers "short" and "end".
     """
     cells = verdict(pd.DataFrame(read(lines)), column)
+    cells["interval"] = _interval(cells, "{:+.1f}")
     rows = {data: {"data": data} for data in cells["data"]}
     for cell in cells.itertuples():
         rows[cell.data] |= {
             cell.strong: f"{cell.score:.1f}",
-            f"{column} - {cell.strong}": f"{cell.mean:+.1f} ({cell.low:+.1f} to {cell.high:+.1f})",
+            f"{column} - {cell.strong}": f"{cell.mean:+.1f} ({cell.interval})",
         }
     show(markdown(pd.DataFrame(rows.values())), into, "short")
+
+
+def turns(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
+    r"""Prints, for each data set and GNN, the mean difference to the start state and to the start over the GNN that was
+    trained on alone, each with its 95 % interval.
+
+    Args:
+        lines: file of the lines.
+        column: what is compared.
+        into: a Markdown file that gets the table between its markers "turns" and "end".
+    """
+    frame = pd.DataFrame(read(lines))
+    shown = pd.DataFrame()
+    for base in ("start", "longer+"):
+        cells = verdict(frame, column, base)
+        shown["data (runs)"], shown["GNN"] = cells["data"] + cells["runs"].map(" ({})".format), cells["strong"]
+        shown[f"{column} - {base}"] = cells["mean"].map("{:+.2f}".format)
+        shown[f"95 % interval of {column} - {base}"] = _interval(cells, "{:+.2f}")
+    show(markdown(shown), into, "turns")
 
 
 def plot(lines: Path, out: Path, column: str = "mowst") -> None:
@@ -103,16 +124,20 @@ def plot(lines: Path, out: Path, column: str = "mowst") -> None:
         figure.savefig(out, format="svg", metadata={"Date": None})
 
 
-def verdict(lines: pd.DataFrame, column: str) -> pd.DataFrame:
-    r"""A row for each data set and GNN: runs, score of the GNN, mean difference, interval, p-values, in points."""
-    cells = pd.DataFrame([_cell(runs, column) for _, runs in lines.groupby(["data", "strong"], sort=False)])
+def verdict(lines: pd.DataFrame, column: str, base: str = "strong") -> pd.DataFrame:
+    r"""A row for each data set and GNN: runs, score of the base, mean difference, interval, p-values, in points."""
+    cells = pd.DataFrame([_cell(runs, column, base) for _, runs in lines.groupby(["data", "strong"], sort=False)])
     cells["Holm"] = cells.groupby("strong")["p"].transform(holm)
     return cells
 
 
-def _cell(runs: pd.DataFrame, column: str) -> dict[str, object]:
+def _interval(cells: pd.DataFrame, form: str) -> pd.Series:
+    return cells["low"].map((form + " to ").format) + cells["high"].map(form.format)
+
+
+def _cell(runs: pd.DataFrame, column: str, base: str) -> dict[str, object]:
     scores = 100 * pd.DataFrame(runs["scores"].tolist())
-    difference = (scores[column] - scores["strong"]).to_numpy()
+    difference = (scores[column] - scores[base]).to_numpy()
     first = runs.iloc[0]
     ratio = first["sizes"]["test"] / first["sizes"]["train"] if runs["split"].nunique() > 1 else 0.0
     n, mean = len(difference), difference.mean()
@@ -123,7 +148,7 @@ def _cell(runs: pd.DataFrame, column: str) -> dict[str, object]:
         "data": first["data"],
         "strong": first["strong"],
         "runs": n,
-        "score": scores["strong"].mean(),
+        "score": scores[base].mean(),
         "mean": mean,
         "low": mean - half,
         "high": mean + half,
@@ -137,4 +162,4 @@ def _wilcoxon(differences: pd.Series) -> float:
 
 
 if __name__ == "__main__":
-    auto_cli([table, short, plot])
+    auto_cli([table, short, turns, plot])

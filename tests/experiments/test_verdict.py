@@ -41,6 +41,11 @@ def test_seeds_on_one_split_have_the_ordinary_interval_and_test():
     assert (found.runs, found.score, found["mean"]) == pytest.approx((4, 80.5, 1.75))
 
 
+def test_another_base_takes_the_place_of_the_gnn():
+    found = verdict(pd.DataFrame(lines()), "mowst", "weak").iloc[0]
+    assert (found.score, found["mean"]) == pytest.approx((70.0, 12.25))
+
+
 def test_splits_that_overlap_have_a_wider_interval():
     one, many = cell(), cell(splits=(0, 1, 2, 3))
     assert (many.high - many.low) / (one.high - one.low) == pytest.approx((1 + 4 * 200 / 100) ** 0.5)
