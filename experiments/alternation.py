@@ -32,7 +32,7 @@ from typing import Any
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import append_missing, markdown, read, show, spread
+from methods import append_missing, markdown, show, spread
 from pairs import answer, finish, train_alone, train_on
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
@@ -43,6 +43,7 @@ from mowst.data.csbm import csbm
 from mowst.data.splits import per_class_split, stratified_split
 from mowst.loss import reached_loss
 from mowst.nn.build import ModelConfig, build_model
+from mowst.study.lines import read_lines
 from mowst.train import stack
 from mowst.train.objective import Loss, Objective
 from mowst.train.turn import Turn, score_of, validate
@@ -243,7 +244,7 @@ def table(out: Path = RESULTS, into: Path | None = None) -> None:
         into: a Markdown file that gets the table between its markers "alternation" and "end".
     """
     rows = []
-    for name, lines in pd.DataFrame(read(out)).groupby("strong", sort=False):
+    for name, lines in pd.DataFrame(read_lines(out)).groupby("strong", sort=False):
         scores = 100 * pd.DataFrame(lines["scores"].tolist())
         row = {"condition (runs)": f"{name} ({len(lines)})"}
         row |= {column: spread(scores[column]) for column in ("weak", "strong", "start")}

@@ -14,9 +14,10 @@ from typing import Any
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import append_missing, markdown, read, run_cell, spread
+from methods import append_missing, markdown, run_cell, spread
 
 from mowst.presets import preset
+from mowst.study.lines import read_lines
 
 RESULTS = Path(__file__).parent / "results" / "batches.jsonl"
 EPOCHS, EVAL_EVERY, PATIENCE = 400, 4, 40
@@ -67,7 +68,7 @@ def table(out: Path = RESULTS) -> None:
         out: file to read.
     """
     rows = []
-    for (data, strong, way), runs in pd.DataFrame(read(out)).groupby(["data", "strong", "method"], sort=False):
+    for (data, strong, way), runs in pd.DataFrame(read_lines(out)).groupby(["data", "strong", "method"], sort=False):
         rows.append(
             {
                 "data (runs)": f"{data} ({runs.seed.nunique()})",

@@ -31,7 +31,7 @@ from typing import Any
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import append_missing, markdown, read, show, spread
+from methods import append_missing, markdown, show, spread
 from pairs import EDGES, answer, passed_on, train_alone, train_on, who_answers
 from torch import Tensor
 
@@ -40,6 +40,7 @@ from mowst.nn.build import ModelConfig
 from mowst.nn.contract import call_expert
 from mowst.presets import preset as row_of
 from mowst.study.cell import split_of
+from mowst.study.lines import read_lines
 from mowst.train import stack
 from mowst.train.config import MIXTURES
 
@@ -175,7 +176,7 @@ def table(out: Path = RESULTS, into: Path | None = None) -> None:
         into: a Markdown file that gets the table between its markers "controls" and "end".
     """
     rows = []
-    for (data, strong), lines in pd.DataFrame(read(out)).groupby(["data", "strong"], sort=False):
+    for (data, strong), lines in pd.DataFrame(read_lines(out)).groupby(["data", "strong"], sort=False):
         scores = 100 * pd.DataFrame(lines["scores"].tolist())
         row = {"data (runs)": f"{data} ({len(lines)})", "GNN": strong, "strong": spread(scores["strong"])}
         for name in (*COLUMNS, *LIMITS):
@@ -197,7 +198,7 @@ def answers(data: str, strong: str, method: str = "mowst", out: Path = RESULTS, 
         out: file of the lines.
         into: a Markdown file that gets the table between its markers "answers DATA STRONG" and "end".
     """
-    lines = [line for line in read(out) if (line["data"], line["strong"]) == (data, strong)]
+    lines = [line for line in read_lines(out) if (line["data"], line["strong"]) == (data, strong)]
     rows = []
     for name, edges in EDGES.items():
         labels = [f"below {edges[0]}", *(f"{a} to {b}" for a, b in pairwise(edges)), f"{edges[-1]} and more"]

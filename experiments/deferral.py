@@ -16,13 +16,14 @@ from typing import Any
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import append_missing, markdown, read, spread
+from methods import append_missing, markdown, spread
 
 from mowst import TrainConfig, fit, load_task, seed_everything
 from mowst.inference import deferral_cost, deferral_report
 from mowst.nn.build import ModelConfig, build_model
 from mowst.presets import preset
 from mowst.study.cell import split_of
+from mowst.study.lines import read_lines
 
 RESULTS = Path(__file__).parent / "results" / "deferral.jsonl"
 SIGNALS = ["gate", "variance", "entropy", "max probability"]
@@ -92,7 +93,7 @@ def table(out: Path = RESULTS) -> None:
     Args:
         out: file to read.
     """
-    runs = pd.DataFrame(read(out))
+    runs = pd.DataFrame(read_lines(out))
     needed = [needed_row(data, cell) for data, cell in runs.groupby("data", sort=False)]
     print(markdown(pd.DataFrame(needed)))
     for column, row in (("report", "passed on by"), ("cost", "share")):

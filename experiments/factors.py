@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import append_missing, markdown, read, run_cell, show
+from methods import append_missing, markdown, run_cell, show
 from scipy import stats
 
 from mowst.presets import preset
+from mowst.study.lines import read_lines
 
 RESULTS = Path(__file__).parent / "results" / "factors.jsonl"
 DATA = ("digits", "cora", "citeseer", "chameleon-filtered", "wisconsin", "actor", "amherst41", "csbm")
@@ -74,7 +75,7 @@ def table(out: Path = RESULTS, into: Path | None = None) -> None:
         out: file of the lines.
         into: a Markdown file that gets the table between its markers "factors" and "end".
     """
-    frame = pd.DataFrame(read(out)).pivot_table(index=["data", "strong", "seed"], columns="method", values="test")
+    frame = pd.DataFrame(read_lines(out)).pivot_table(index=["data", "strong", "seed"], columns="method", values="test")
     gains = 100 * frame.drop(columns="default").sub(frame["default"], axis=0)
     by_data = gains.groupby(["data", "strong"], sort=False).mean()
     rows = []

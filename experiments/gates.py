@@ -10,7 +10,6 @@ experts of five folds make on training nodes they were not trained on, which tra
 """
 
 import copy
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from typing import Any
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import markdown, read, spread
+from methods import markdown, spread
 
 from mowst import Mowst, TrainConfig, fit, load_task, seed_everything
 from mowst.nn.build import ModelConfig, build_model
 from mowst.presets import preset
+from mowst.study.lines import append_line, read_lines
 from mowst.train import environment
 
 RESULTS = Path(__file__).parent / "results" / "gates.jsonl"
@@ -62,10 +62,10 @@ def run(
     made_by = environment()
     for seed in range(seeds):
         for name in data:
-            missing = [g for g in gate if (name, seed, g) not in {tuple(row[k] for k in CELL) for row in read(out)}]
+            known = {tuple(row[key] for key in CELL) for row in read_lines(out)}
+            missing = [g for g in gate if (name, seed, g) not in known]
             for row in run_gates(name, seed, missing, root) if missing else ():
-                with out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row | {"environment": made_by}) + "\n")
+                append_line(out, row | {"environment": made_by})
                 print(*(row[key] for key in CELL), flush=True)
 
 
@@ -121,7 +121,7 @@ def table(out: Path = RESULTS) -> None:
     Args:
         out: file to read.
     """
-    frame, rows = pd.DataFrame(read(out)), []
+    frame, rows = pd.DataFrame(read_lines(out)), []
     for (data, gate), runs in frame.groupby(["data", "gate"], sort=False):
         strong = runs.alone.map(lambda scores: scores["strong"]["test"])
         means = pd.DataFrame(list(runs.confidence)).mean()

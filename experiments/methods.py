@@ -6,7 +6,6 @@ r"""The four methods on data sets x strong experts x seeds, one JSON line per ru
 Run k takes split k where a data set has several, and seed k. Settings are those of `mowst train`.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from mowst import TrainConfig, fit, load_task, seed_everything
 from mowst.nn.build import ModelConfig, build_model
 from mowst.presets import preset as row_of
 from mowst.study.cell import split_of
+from mowst.study.lines import append_line, read_lines
 from mowst.train import METHODS, environment
 
 RESULTS = Path(__file__).parent / "results" / "methods.jsonl"
@@ -68,10 +68,8 @@ def append_missing(out: Path, cells: Sequence[tuple], run_one: Callable[..., dic
     made_by = environment()  # before the first run: a later commit is not the code that this process loaded
     out.parent.mkdir(parents=True, exist_ok=True)
     for cell in cells:
-        if cell not in {tuple(row[key] for key in CELL) for row in read(out)}:
-            row = run_one(*cell)
-            with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row | {"environment": made_by}) + "\n")
+        if cell not in {tuple(row[key] for key in CELL) for row in read_lines(out)}:
+            append_line(out, run_one(*cell) | {"environment": made_by})
             print(*cell, flush=True)
 
 
@@ -107,7 +105,7 @@ def table(out: Path = RESULTS, seeds: int | None = None) -> None:
         out: file to read.
         seeds: number of runs of each cell to use, counted from seed 0; all by default.
     """
-    frame = pd.DataFrame([row for row in read(out) if seeds is None or row["seed"] < seeds])
+    frame = pd.DataFrame([row for row in read_lines(out) if seeds is None or row["seed"] < seeds])
     rows = []
     for (data, strong), runs in frame.groupby(["data", "strong"], sort=False):
         row = {"data (runs)": f"{data} ({runs.seed.nunique()})", "GNN": strong}
@@ -145,11 +143,6 @@ def show(text: str, into: Path | None, name: str) -> None:
         if not mark:
             raise ValueError(f"{into} has no line '<!-- {name} -->', which the table would follow")
         into.write_text(f"{before}{mark}{text}\n{after[after.index('<!-- end -->') :]}", encoding="utf-8")
-
-
-def read(path: Path) -> list[dict]:
-    r"""The lines of a result file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 if __name__ == "__main__":

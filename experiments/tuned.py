@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 from jsonargparse import auto_cli
-from methods import markdown, read, spread
+from methods import markdown, spread
+
+from mowst.study.lines import read_lines
 
 RESULTS = Path(__file__).parent / "results" / "tuned.jsonl"
 PUBLISHED = {
@@ -33,7 +35,7 @@ def table(out: Path = RESULTS) -> None:
     Args:
         out: file to read.
     """
-    frame, rows = pd.DataFrame(read(out)), []
+    frame, rows = pd.DataFrame(read_lines(out)), []
     for (data, strong), runs in frame.groupby(["data", "strong"], sort=False):
         mean, std = PUBLISHED[data.removesuffix("-counts"), strong]
         test = 100 * runs.test

@@ -1,8 +1,8 @@
 r"""What the lines of `controls.py` prove: paired differences to the GNN, with intervals and tests.
 
     python experiments/verdict.py table experiments/results/controls_fresh.jsonl
-    python experiments/verdict.py short experiments/results/controls_fresh.jsonl     # the differences alone
-    python experiments/verdict.py turns experiments/results/controls_fresh.jsonl     # what turns add to what they start from
+    python experiments/verdict.py short experiments/results/controls_fresh.jsonl   # the differences alone
+    python experiments/verdict.py turns experiments/results/controls_fresh.jsonl   # against the start
     python experiments/verdict.py plot experiments/results/controls_fresh.jsonl docs/accuracy.svg
 
 For each data set and GNN the mean difference of a column to the GNN alone, in points; its 95 % interval and two-sided
@@ -20,9 +20,10 @@ import pandas as pd
 from jsonargparse import auto_cli
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from methods import markdown, read, show
+from methods import markdown, show
 from scipy import stats
 
+from mowst.study.lines import read_lines
 from mowst.study.paired import corrected_t_test, holm
 
 WORSE = -0.3
@@ -37,7 +38,7 @@ def table(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
         column: what is compared with the GNN.
         into: a Markdown file that gets the tables between its markers "verdict" and "end".
     """
-    cells = verdict(pd.DataFrame(read(lines)), column)
+    cells = verdict(pd.DataFrame(read_lines(lines)), column)
     shown = pd.DataFrame(
         {
             "data (runs)": cells["data"] + cells["runs"].map(" ({})".format),
@@ -71,7 +72,7 @@ def short(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
         column: what is compared with the GNN.
         into: a Markdown file that gets the table between its markers "short" and "end".
     """
-    cells = verdict(pd.DataFrame(read(lines)), column)
+    cells = verdict(pd.DataFrame(read_lines(lines)), column)
     cells["interval"] = _interval(cells, "{:+.1f}")
     rows = {data: {"data": data} for data in cells["data"]}
     for cell in cells.itertuples():
@@ -91,7 +92,7 @@ def turns(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
         column: what is compared.
         into: a Markdown file that gets the table between its markers "turns" and "end".
     """
-    frame = pd.DataFrame(read(lines))
+    frame = pd.DataFrame(read_lines(lines))
     shown = pd.DataFrame()
     for base in ("start", "longer+"):
         cells = verdict(frame, column, base)
@@ -109,7 +110,7 @@ def plot(lines: Path, out: Path, column: str = "mowst") -> None:
         out: an SVG file.
         column: what is compared with the GNN.
     """
-    cells = verdict(pd.DataFrame(read(lines)), column)
+    cells = verdict(pd.DataFrame(read_lines(lines)), column)
     names, strong = list(cells["data"].unique()), list(cells["strong"].unique())
     figure = Figure(figsize=(1 + 2.6 * len(strong), 0.6 + 0.3 * len(names)), layout="constrained")
     for axes, gnn in zip(figure.subplots(1, len(strong), sharey=True, squeeze=False)[0], strong, strict=True):

@@ -30,6 +30,7 @@ from mowst import load_task, seed_everything
 from mowst.nn.build import ModelConfig
 from mowst.presets import preset as row_of
 from mowst.study.cell import split_of
+from mowst.study.lines import read_lines
 from mowst.task import SPLITS
 from mowst.train import METHODS
 from mowst.train.config import make_config
@@ -115,7 +116,7 @@ def table(out: Path = RESULTS, compare: Path = methods.RESULTS, seeds: int | Non
         compare: the file of `experiments/methods.py`.
         seeds: number of runs of each cell to use, counted from seed 0; all by default.
     """
-    lines = [*methods.read(out), *methods.read(compare)]
+    lines = [*read_lines(out), *read_lines(compare)]
     runs = pd.DataFrame([row for row in lines if seeds is None or row["seed"] < seeds])
     rows = []
     for (data, strong), group in runs[runs.method.isin(BASELINES)].groupby(["data", "strong"], sort=False):
