@@ -46,7 +46,7 @@ def run(
     gate: tuple[str, ...] = (*GATES, *OUT_OF_FOLD),
     root: str | None = None,
     out: Path = RESULTS,
-    threads: int = 2,
+    threads: int = 1,
 ) -> None:
     r"""Runs the lines that the file does not hold yet.
 

@@ -54,7 +54,7 @@ def run(
     out: Path = RESULTS,
     preset: str = "default",
     settings: dict[str, Any] | None = None,
-    threads: int = 2,
+    threads: int = 1,
 ) -> None:
     r"""Runs the cells that the file does not hold yet.
 

@@ -88,13 +88,15 @@ class Training:
     def _stacked(self) -> Generator[dict, None, None]:
         for expert in self._pretrained():
             yield from self._alone(expert)
-        self._stack()
+        # What an untrained expert answers is noise, by which logits may be chosen; and where they are mixed, an expert
+        # that learns faster leaves the other no gradient.
+        self._stack(self.model.mixes[0] if self.config.pretrain in ("weak", "strong") else None)
         self.start = self._journal.once(self._answered)
         yield from self._rounds(self._turns_of_a_round())
 
-    def _stack(self) -> bool:
+    def _stack(self, mix: str | None = None) -> bool:
         def fit_gates() -> tuple[Any, ...]:
-            found = stack(self.model, self.task, self.config.gate_folds)
+            found = stack(self.model, self.task, self.config.gate_folds, mix)
             share_state(self.model)
             return tuple(found)  # a checkpoint holds no classes of ours
 

@@ -19,7 +19,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from mowst.nn.cascade import Cascade
 from mowst.nn.evaluating import evaluating
-from mowst.nn.mixture import MIXES, mixture_log_prob
+from mowst.nn.mixture import MIXES, candidate_mixes, mixture_log_prob
 from mowst.task import GraphTask
 from mowst.train.answers import expert_logits
 from mowst.train.state import Snapshot
@@ -39,7 +39,7 @@ class Stacked(NamedTuple):
     held: Tensor
 
 
-def stack(model: Cascade, task: GraphTask, folds: int = 10) -> Stacked:
+def stack(model: Cascade, task: GraphTask, folds: int = 10, mix: str | None = None) -> Stacked:
     r"""Fits temperatures and confidences of a model with trained experts to the validation nodes, and chooses by
     cross-validated likelihood there who shall answer: the mixture of probabilities, that of logits, or one expert
     alone. Experts are left as they are. After `"Stacked Generalization"
@@ -60,6 +60,8 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> Stacked:
         task (GraphTask): the task, of which the labels of the validation nodes alone are read.
         folds (int, optional): the number of folds of the validation nodes, or as many as there are nodes.
             (default: :obj:`10`)
+        mix (str, optional): what may be mixed, :obj:`"prob"`, :obj:`"logit"` or either, :obj:`"auto"`; :obj:`None`
+            leaves it to the model. (default: :obj:`None`)
 
     Returns:
         Stacked: the cross-validated losses and the choice: the least loss, one standard error of its paired difference
@@ -67,7 +69,7 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> Stacked:
         confidence that does not answer is left as it was.
 
     Raises:
-        ValueError: if there are fewer than two folds or validation nodes.
+        ValueError: if there are fewer than two folds or validation nodes, or :obj:`mix` is unknown.
         FloatingPointError: if the logits of an expert on the validation nodes are not finite.
     """
     task = task.visible
@@ -76,6 +78,7 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> Stacked:
         raise ValueError(
             f"confidences are fitted to two validation nodes or more in two folds or more, got {y.numel()} in {folds}"
         )
+    choices = (*reversed(model.expert_names), *(model.mixes if mix is None else candidate_mixes(mix)))
     parts = list(KFold(min(folds, y.numel()), shuffle=True, random_state=0).split(np.arange(y.numel())))
     with evaluating(model):
         model.temperatures = [1.0] * len(model.expert_names)
@@ -86,7 +89,7 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10) -> Stacked:
                 raise FloatingPointError(f"the logits of the {name} expert on the validation nodes are not finite")
         val = _Rows(logits, task.features("val"), y)
         fit = _Fit(model, task.class_weights, y.device)
-        log_prob = {choice: torch.empty_like(logits[0]) for choice in (*reversed(model.expert_names), *model.mixes)}
+        log_prob = {choice: torch.empty_like(logits[0]) for choice in choices}
         for part in parts:
             kept, held = (torch.from_numpy(side).to(y.device) for side in part)
             # Taken once for all choices and steps: features may be wide.

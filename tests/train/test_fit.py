@@ -106,6 +106,12 @@ def test_turns_whose_gain_is_within_its_standard_error_are_undone(task, monkeypa
         assert (same(tensors(model), tensors(start)) and after.choices == before.choices) is undone
 
 
+@pytest.mark.parametrize(("pretrain", "mixes"), [("both", {"prob", "logit"}), ("weak", {"prob"}), ("strong", {"prob"})])
+def test_beside_an_expert_that_was_not_pretrained_probabilities_are_mixed_first(task, pretrain, mixes):
+    result = fit(make_model(), task, **SHORT | {"pretrain": pretrain, "rounds": 0})
+    assert set(result.choices) == {"weak", "strong"} | mixes
+
+
 def test_weak_and_strong_methods_are_the_pretraining_of_mowst(task):
     for method in ("weak", "strong"):
         result = fit(make_model(), task, method=method, **SHORT)
