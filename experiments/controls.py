@@ -81,6 +81,7 @@ def run(
     root: str | None = None,
     out: Path = RESULTS,
     preset: str = "default",
+    settings: dict[str, Any] | None = None,
     turns: dict[str, Any] | None = None,
     brief: bool = False,
     threads: int = 1,
@@ -95,15 +96,19 @@ def run(
         root: folder of the data sets.
         out: file to append to.
         preset: name of the preset file.
+        settings: model or training settings in place of the preset ones.
         turns: training settings in place of the preset ones, for all but the GNNs trained alone.
         brief: whether columns that cost another GNN are left out.
         threads: number of CPU threads.
     """
     torch.set_num_threads(threads)
     cells = [(d, s, "controls", k) for k in range(first_seed, seeds) for d in data for s in strong]
-    append_missing(
-        out, cells, lambda d, s, _, k: run_cell(d, s, k, root, row_of(d, preset, s) | {"strong": s}, turns or {}, brief)
-    )
+
+    def run_one(data: str, strong: str, _: str, seed: int) -> dict[str, Any]:
+        chosen = row_of(data, preset, strong) | (settings or {}) | {"strong": strong}
+        return run_cell(data, strong, seed, root, chosen, turns or {}, brief)
+
+    append_missing(out, cells, run_one)
 
 
 def run_cell(
@@ -168,12 +173,13 @@ def run_cell(
     return cell | {"settings": settings, "turns": turns, "scores": scores, **details}
 
 
-def table(out: Path = RESULTS, into: Path | None = None) -> None:
+def table(out: Path = RESULTS, into: Path | None = None, mark: str = "controls") -> None:
     r"""Prints, by data set and GNN, the GNN's score and the differences to it, in points.
 
     Args:
         out: file of the lines.
-        into: a Markdown file that gets the table between its markers "controls" and "end".
+        into: a Markdown file that gets the table between its markers, of that name and "end".
+        mark: the name of the first marker.
     """
     rows = []
     for (data, strong), lines in pd.DataFrame(read_lines(out)).groupby(["data", "strong"], sort=False):
@@ -184,7 +190,7 @@ def table(out: Path = RESULTS, into: Path | None = None) -> None:
             row[name] = spread(scores[name] - scores[base], signed=True) if name in scores else ""
         chosen = pd.Series([details["chosen"] for details in lines["mowst"]]).value_counts()
         rows.append(row | {"chosen": ", ".join(f"{name} ({count})" for name, count in chosen.items())})
-    show(markdown(pd.DataFrame(rows)), into, "controls")
+    show(markdown(pd.DataFrame(rows)), into, mark)
 
 
 def answers(data: str, strong: str, method: str = "mowst", out: Path = RESULTS, into: Path | None = None) -> None:

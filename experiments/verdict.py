@@ -83,14 +83,15 @@ def short(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
     show(markdown(pd.DataFrame(rows.values())), into, "short")
 
 
-def turns(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
+def turns(lines: Path, column: str = "mowst", into: Path | None = None, mark: str = "turns") -> None:
     r"""Prints, for each data set and GNN, the mean difference to the start state and to the start over the GNN that was
     trained on alone, each with its 95 % interval.
 
     Args:
         lines: file of the lines.
         column: what is compared.
-        into: a Markdown file that gets the table between its markers "turns" and "end".
+        into: a Markdown file that gets the table between its markers, of that name and "end".
+        mark: the name of the first marker.
     """
     frame = pd.DataFrame(read_lines(lines))
     shown = pd.DataFrame()
@@ -99,7 +100,7 @@ def turns(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
         shown["data (runs)"], shown["GNN"] = cells["data"] + cells["runs"].map(" ({})".format), cells["strong"]
         shown[f"{column} - {base}"] = cells["mean"].map("{:+.2f}".format)
         shown[f"95 % interval of {column} - {base}"] = _interval(cells, "{:+.2f}")
-    show(markdown(shown), into, "turns")
+    show(markdown(shown), into, mark)
 
 
 def plot(lines: Path, out: Path, column: str = "mowst") -> None:
