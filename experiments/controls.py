@@ -47,8 +47,8 @@ from mowst.train.config import MIXTURES
 
 RESULTS = Path(__file__).parent / "results" / "controls.jsonl"
 DATA = ("digits", "cora", "citeseer", "chameleon-filtered", "actor", "wisconsin", "amherst41", "cornell5", "csbm")
-OVER_ENSEMBLE = ("ensemble+", "mowst+")
-COLUMNS = ("weak", "ensemble", "average", "constant", "start", "mowst", "mowst-star", "longer", "longer+", *OVER_ENSEMBLE)
+OVER_TWO = ("ensemble+", "mowst+")
+COLUMNS = ("weak", "ensemble", "average", "constant", "start", "mowst", "mowst-star", "longer", "longer+", *OVER_TWO)
 LIMITS = ("oracle", "independent")
 
 
@@ -195,7 +195,7 @@ def table(out: Path = RESULTS, into: Path | None = None, mark: str = "controls")
         scores = 100 * pd.DataFrame(lines["scores"].tolist())
         row = {"data (runs)": f"{data} ({len(lines)})", "GNN": strong, "strong": spread(scores["strong"])}
         for name in (*COLUMNS, *LIMITS):
-            base = "ensemble" if name in OVER_ENSEMBLE else "strong"
+            base = "ensemble" if name in OVER_TWO else "strong"
             row[name] = spread(scores[name] - scores[base], signed=True) if name in scores else ""
         chosen = pd.Series([details["chosen"] for details in lines["mowst"]]).value_counts()
         rows.append(row | {"chosen": ", ".join(f"{name} ({count})" for name, count in chosen.items())})
