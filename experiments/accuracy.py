@@ -1,32 +1,37 @@
-r"""Fills the tables of docs/accuracy.md from the lines of `controls.py`, and draws its figure.
+r"""Fills the tables of docs/accuracy.md and of README.md from the lines of the accuracy case, and draws the figure.
 
 python experiments/accuracy.py
 """
 
 from pathlib import Path
 
+import alternation
 import controls
 import verdict
 from jsonargparse import auto_cli
 
-LINES = Path(__file__).parent / "results" / "controls_fresh.jsonl"
-PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
+RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
 ANSWERS = ("amherst41", "cornell5", "csbm")
 
 
-def fill(page: Path = PAGE, lines: Path = LINES) -> None:
-    r"""Writes page and figure.
+def fill(root: Path = ROOT, results: Path = RESULTS) -> None:
+    r"""Writes page, figure and the short form.
 
     Args:
-        page: the page; the figure lies beside it.
-        lines: file of the lines.
+        root: folder of README.md and docs.
+        results: folder of the lines.
     """
+    page, lines = root / "docs" / "accuracy.md", results / "controls_fresh.jsonl"
     verdict.table(lines, into=page)
     controls.table(lines, into=page)
     verdict.turns(lines, into=page)
+    alternation.table(results / "alternation.jsonl", into=page)
     for data in ANSWERS:
         controls.answers(data, "gcn", out=lines, into=page)
+    controls.table(results / "controls_tuned.jsonl", into=page, mark="tuned")
     verdict.plot(lines, page.with_suffix(".svg"))
+    verdict.short(lines, into=root / "README.md")
 
 
 if __name__ == "__main__":
