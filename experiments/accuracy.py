@@ -25,7 +25,9 @@ def fill(root: Path = ROOT, results: Path = RESULTS) -> None:
     page, lines = root / "docs" / "accuracy.md", results / "controls_fresh.jsonl"
     verdict.table(lines, into=page)
     controls.table(lines, into=page)
+    controls.table(results / "controls_ensemble.jsonl", into=page, mark="ensemble")
     verdict.turns(lines, into=page)
+    verdict.turns(results / "controls_narrow.jsonl", into=page, mark="narrow")
     alternation.table(results / "alternation.jsonl", into=page)
     for data in ANSWERS:
         controls.answers(data, "gcn", out=lines, into=page)

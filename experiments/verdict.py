@@ -45,8 +45,8 @@ def table(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
             "GNN": cells["strong"],
             f"{column} - GNN": cells["mean"].map("{:+.2f}".format),
             "95 % interval": _interval(cells, "{:+.2f}"),
-            "p": cells["p"].map("{:.3f}".format),
-            "p, Holm": cells["Holm"].map("{:.3f}".format),
+            "p": cells["p"].map("{:.3f}".format).replace("nan", ""),
+            "p, Holm": cells["Holm"].map("{:.3f}".format).replace("nan", ""),
             f"{column} - better expert": cells["better"].map("{:+.2f}".format),
             "worse": np.where(cells["high"] < WORSE, "worse", ""),
         }
@@ -78,7 +78,7 @@ def short(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
     for cell in cells.itertuples():
         rows[cell.data] |= {
             cell.strong: f"{cell.score:.1f}",
-            f"{column} - {cell.strong}": f"{cell.mean:+.1f} ({cell.interval})",
+            f"{column} - {cell.strong}": f"{cell.mean:+.1f}" + f" ({cell.interval})" * bool(cell.interval),
         }
     show(markdown(pd.DataFrame(rows.values())), into, "short")
 
@@ -134,7 +134,8 @@ def verdict(lines: pd.DataFrame, column: str, base: str = "strong") -> pd.DataFr
 
 
 def _interval(cells: pd.DataFrame, form: str) -> pd.Series:
-    return cells["low"].map((form + " to ").format) + cells["high"].map(form.format)
+    # One run has none.
+    return (cells["low"].map((form + " to ").format) + cells["high"].map(form.format)).where(cells["runs"] > 1, "")
 
 
 def _cell(runs: pd.DataFrame, column: str, base: str) -> dict[str, object]:
