@@ -288,7 +288,7 @@ def test_the_table_sets_baselines_beside_the_methods_on_the_same_seeds(tmp_path,
         "compare": [line("gcn", "mowst", k, (0.9, 0.9, 0.0)[k]) for k in range(3)] + [line("sage", "mowst", 0, 0.1)],
     }
     for name, lines in files.items():
-        (tmp_path / name).write_text("\n".join(map(json.dumps, lines)))
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     runner.table(**{name: tmp_path / name for name in files})
     header, _, row = capsys.readouterr().out.splitlines()
     cells = dict(zip(header.split(" | "), row.split(" | "), strict=True))
