@@ -103,7 +103,7 @@ class Training:
         found = Stacked(*self._journal.once(fit_gates))
         if self.stacked is not None:
             gain = self.stacked.held - found.held
-            if float(gain.mean()) <= standard_error(gain):
+            if not float(gain.mean()) > standard_error(gain):  # nor if either is NaN
                 return False
         self.best, self._selected, self.stacked = (-found.losses[found.chosen], 0.0), Snapshot(self.model), found
         return True

@@ -94,14 +94,14 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10, mix: str | None = No
             kept, held = (torch.from_numpy(side).to(y.device) for side in part)
             # Taken once for all choices and steps: features may be wide.
             seen, unseen = val.at(kept), val.at(held)
-            for choice in log_prob:
+            for choice, answer in log_prob.items():
                 fit(choice, seen)
                 with torch.no_grad():
-                    log_prob[choice][held] = fit.log_prob(choice, unseen)
+                    answer[held] = fit.log_prob(choice, unseen)
         scale = 1.0 if task.class_weights is None else 1 / task.class_weights[y].mean()
         losses = {
-            choice: nll_loss(log_prob[choice], y, weight=task.class_weights, reduction="none") * scale
-            for choice in log_prob
+            choice: nll_loss(answer, y, weight=task.class_weights, reduction="none") * scale
+            for choice, answer in log_prob.items()
         }
         last = losses[model.expert_names[-1]]
         best = min(losses, key=lambda choice: float(losses[choice].mean()) + standard_error(losses[choice] - last))

@@ -99,7 +99,7 @@ def test_turns_are_kept_where_the_cross_validated_loss_falls(task, method, pretr
 def test_turns_whose_gain_is_within_its_standard_error_are_undone(task, monkeypatch):
     start = make_model()
     before = fit(start, task, **SHORT | {"rounds": 0})
-    for error, undone in ((torch.inf, True), (-torch.inf, False)):
+    for error, undone in ((torch.inf, True), (torch.nan, True), (-torch.inf, False)):
         monkeypatch.setattr("mowst.train.alternation.standard_error", lambda _, error=error: error)
         model = make_model()
         after = fit(model, task, **SHORT)

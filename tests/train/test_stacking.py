@@ -159,3 +159,8 @@ def test_the_search_leaves_the_cores_to_torch(monkeypatch):
         stack(make_model(), make_task(1.0, 1.0))
         assert blas() == {2}
     assert seen and all(threads == {1} for threads in seen)
+
+
+def test_an_unknown_mixture_is_refused():
+    with pytest.raises(ValueError, match="unknown mix 'sum', choose from"):
+        stack(make_model(), make_task(1.0, 1.0), mix="sum")
