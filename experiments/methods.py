@@ -121,6 +121,24 @@ def table(out: Path = RESULTS, seeds: int | None = None) -> None:
     print(markdown(pd.DataFrame(rows)))
 
 
+def compare(method: str, base: str, out: Path = RESULTS) -> None:
+    r"""Prints the test scores of two methods in % and their paired differences, over the seeds that have both.
+
+    Args:
+        method: name of the one.
+        base: name of the other.
+        out: file to read.
+    """
+    frame = 100 * pd.DataFrame(read_lines(out)).pivot(index=CELL[:2] + CELL[3:], columns="method", values="test")
+    rows = []
+    for (data, strong), runs in frame[[method, base]].dropna().groupby(level=[0, 1], sort=False):
+        gain = runs[method] - runs[base]
+        row = {"data (runs)": f"{data} ({len(runs)})", "GNN": strong, **{name: spread(runs[name]) for name in runs}}
+        row |= {f"{method} - {base}": spread(gain, signed=True), "least": f"{gain.min():+.2f}"}
+        rows.append(row | {"largest": f"{gain.max():+.2f}"})
+    print(markdown(pd.DataFrame(rows)))
+
+
 def spread(values: pd.Series, signed: bool = False) -> str:
     r"""Mean and, of two values or more, unbiased standard deviation; empty without values."""
     mean = f"{values.mean():{'+' if signed else ''}.2f}"
@@ -146,4 +164,4 @@ def show(text: str, into: Path | None, name: str) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli([run, table])
+    auto_cli([run, table, compare])
