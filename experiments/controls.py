@@ -32,7 +32,7 @@ from typing import Any
 import pandas as pd
 import torch
 from jsonargparse import auto_cli
-from methods import append_missing, markdown, show, spread
+from methods import append_missing, markdown, read_cells, show, spread
 from pairs import EDGES, answer, passed_on, train_alone, train_on, who_answers
 from torch import Tensor
 
@@ -191,7 +191,7 @@ def table(out: Path = RESULTS, into: Path | None = None, mark: str = "controls")
         mark: the name of the first marker.
     """
     rows = []
-    for (data, strong), lines in pd.DataFrame(read_lines(out)).groupby(["data", "strong"], sort=False):
+    for (data, strong), lines in read_cells(out).groupby(["data", "strong"], sort=False):
         scores = 100 * pd.DataFrame(lines["scores"].tolist())
         row = {"data (runs)": f"{data} ({len(lines)})", "GNN": strong, "strong": spread(scores["strong"])}
         for name in (*COLUMNS, *LIMITS):

@@ -139,6 +139,12 @@ def compare(method: str, base: str, out: Path = RESULTS) -> None:
     print(markdown(pd.DataFrame(rows)))
 
 
+def read_cells(out: Path) -> pd.DataFrame:
+    r"""The lines of a file, sorted by GNN and then by data set, in the order in which these first appear."""
+    lines = pd.DataFrame(read_lines(out))
+    return lines.sort_values(["strong", "data"], key=lambda column: pd.factorize(column)[0])
+
+
 def spread(values: pd.Series, signed: bool = False) -> str:
     r"""Mean and, of two values or more, unbiased standard deviation; empty without values."""
     mean = f"{values.mean():{'+' if signed else ''}.2f}"

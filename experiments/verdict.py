@@ -20,10 +20,9 @@ import pandas as pd
 from jsonargparse import auto_cli
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from methods import markdown, show
+from methods import markdown, read_cells, show
 from scipy import stats
 
-from mowst.study.lines import read_lines
 from mowst.study.paired import corrected_t_test, holm
 
 WORSE = -0.3
@@ -38,7 +37,7 @@ def table(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
         column: what is compared with the GNN.
         into: a Markdown file that gets the tables between its markers "verdict" and "end".
     """
-    cells = verdict(pd.DataFrame(read_lines(lines)), column)
+    cells = verdict(read_cells(lines), column)
     shown = pd.DataFrame(
         {
             "data (runs)": cells["data"] + cells["runs"].map(" ({})".format),
@@ -72,7 +71,7 @@ def short(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
         column: what is compared with the GNN.
         into: a Markdown file that gets the table between its markers "short" and "end".
     """
-    cells = verdict(pd.DataFrame(read_lines(lines)), column)
+    cells = verdict(read_cells(lines), column)
     cells["interval"] = _interval(cells, "{:+.1f}")
     rows = {data: {"data": data} for data in cells["data"]}
     for cell in cells.itertuples():
@@ -93,7 +92,7 @@ def turns(lines: Path, column: str = "mowst", into: Path | None = None, mark: st
         into: a Markdown file that gets the table between its markers, of that name and "end".
         mark: the name of the first marker.
     """
-    frame = pd.DataFrame(read_lines(lines))
+    frame = read_cells(lines)
     shown = pd.DataFrame()
     for base in ("start", "longer+"):
         cells = verdict(frame, column, base)
@@ -111,7 +110,7 @@ def plot(lines: Path, out: Path, column: str = "mowst") -> None:
         out: an SVG file.
         column: what is compared with the GNN.
     """
-    cells = verdict(pd.DataFrame(read_lines(lines)), column)
+    cells = verdict(read_cells(lines), column)
     names, strong = list(cells["data"].unique()), list(cells["strong"].unique())
     figure = Figure(figsize=(1 + 2.6 * len(strong), 0.6 + 0.3 * len(names)), layout="constrained")
     for axes, gnn in zip(figure.subplots(1, len(strong), sharey=True, squeeze=False)[0], strong, strict=True):
