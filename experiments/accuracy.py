@@ -7,6 +7,7 @@ from pathlib import Path
 
 import alternation
 import controls
+import factors
 import verdict
 from jsonargparse import auto_cli
 
@@ -26,6 +27,7 @@ def fill(root: Path = ROOT, results: Path = RESULTS) -> None:
     verdict.table(lines, into=page)
     controls.table(lines, into=page)
     controls.table(results / "controls_ensemble.jsonl", into=page, mark="ensemble")
+    factors.table(results / "factors.jsonl", into=page)
     verdict.turns(lines, into=page)
     verdict.turns(results / "controls_narrow.jsonl", into=page, mark="narrow")
     alternation.table(results / "alternation.jsonl", into=page)
