@@ -28,6 +28,7 @@ def fill(root: Path = ROOT, results: Path = RESULTS) -> None:
     controls.table(lines, into=page)
     controls.table(results / "controls_ensemble.jsonl", into=page, mark="ensemble")
     factors.table(results / "factors.jsonl", into=page)
+    verdict.between(results / "controls_rule.jsonl", results / "controls_seen.jsonl", into=page, mark="rule")
     verdict.turns(lines, into=page)
     verdict.turns(results / "controls_narrow.jsonl", into=page, mark="narrow")
     alternation.table(results / "alternation.jsonl", into=page)

@@ -3,6 +3,7 @@ r"""What the lines of `controls.py` prove: paired differences to the GNN, with i
     python experiments/verdict.py table experiments/results/controls_fresh.jsonl
     python experiments/verdict.py short experiments/results/controls_fresh.jsonl   # the differences alone
     python experiments/verdict.py turns experiments/results/controls_fresh.jsonl   # against the start
+    python experiments/verdict.py between FILE OTHER                               # against the same runs in another
     python experiments/verdict.py plot experiments/results/controls_fresh.jsonl docs/accuracy.svg
 
 For each data set and GNN the mean difference of a column to the GNN alone, in points; its 95 % interval and two-sided
@@ -26,6 +27,7 @@ from scipy import stats
 from mowst.study.paired import corrected_t_test, holm
 
 WORSE = -0.3
+RUN = ["data", "strong", "seed"]
 TICKS = (-10, -1, 0, 1, 10)
 
 
@@ -40,7 +42,7 @@ def table(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
     cells = verdict(read_cells(lines), column)
     shown = pd.DataFrame(
         {
-            "data (runs)": cells["data"] + cells["runs"].map(" ({})".format),
+            "data (runs)": cells["data (runs)"],
             "GNN": cells["strong"],
             f"{column} - GNN": cells["mean"].map("{:+.2f}".format),
             "95 % interval": _interval(cells, "{:+.2f}"),
@@ -96,9 +98,31 @@ def turns(lines: Path, column: str = "mowst", into: Path | None = None, mark: st
     shown = pd.DataFrame()
     for base in ("start", "longer+"):
         cells = verdict(frame, column, base)
-        shown["data (runs)"], shown["GNN"] = cells["data"] + cells["runs"].map(" ({})".format), cells["strong"]
+        shown["data (runs)"], shown["GNN"] = cells["data (runs)"], cells["strong"]
         shown[f"{column} - {base}"] = cells["mean"].map("{:+.2f}".format)
         shown[f"95 % interval of {column} - {base}"] = _interval(cells, "{:+.2f}")
+    show(markdown(shown), into, mark)
+
+
+def between(lines: Path, others: Path, column: str = "mowst", into: Path | None = None, mark: str = "between") -> None:
+    r"""Prints, for each data set and GNN, the mean difference of a column to that of the same runs in another file,
+    with its 95 % interval, its least and its largest.
+
+    Args:
+        lines: file of the lines.
+        others: file of the others.
+        column: what is compared.
+        into: a Markdown file that gets the table between its markers, of that name and "end".
+        mark: the name of the first marker.
+    """
+    frame, theirs = read_cells(lines), read_cells(others)
+    frame = frame.merge(theirs[[*RUN, "scores"]], on=RUN, suffixes=("", " there"))
+    frame["scores"] = [a | {"there": b[column]} for a, b in zip(frame["scores"], frame["scores there"], strict=True)]
+    cells = verdict(frame, column, "there")
+    shown = pd.DataFrame({"data (runs)": cells["data (runs)"], "GNN": cells["strong"]})
+    for name, title in (("mean", f"{column} - {column} there"), ("least", "least"), ("largest", "largest")):
+        shown[title] = cells[name].map("{:+.2f}".format)
+    shown.insert(3, "95 % interval", _interval(cells, "{:+.2f}"))
     show(markdown(shown), into, mark)
 
 
@@ -148,12 +172,15 @@ def _cell(runs: pd.DataFrame, column: str, base: str) -> dict[str, object]:
     better = np.where(losses["weak"] < losses["strong"], scores["weak"], scores["strong"])
     return {
         "data": first["data"],
+        "data (runs)": f"{first['data']} ({n})",
         "strong": first["strong"],
         "runs": n,
         "score": scores[base].mean(),
         "mean": mean,
         "low": mean - half,
         "high": mean + half,
+        "least": difference.min(),
+        "largest": difference.max(),
         "p": corrected_t_test(difference, ratio) if n > 2 else math.nan,
         "better": (scores[column] - better).mean(),
     }
@@ -164,4 +191,4 @@ def _wilcoxon(differences: pd.Series) -> float:
 
 
 if __name__ == "__main__":
-    auto_cli([table, short, turns, plot])
+    auto_cli([table, short, turns, between, plot])

@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
 from methods import show
-from verdict import verdict
+from verdict import between, verdict
 
 STRONG = np.array([0.80, 0.82, 0.81, 0.79])
 MOWST = np.array([0.81, 0.85, 0.82, 0.81])
@@ -62,6 +63,15 @@ def test_holm_counts_the_cells_of_one_gnn():
     alone, cells = verdict(pd.DataFrame(lines()), "mowst"), verdict(frame, "mowst")
     assert alone["Holm"][0] == alone["p"][0]
     assert cells["Holm"][0] == pytest.approx(2 * cells["p"][0])
+
+
+def test_runs_are_compared_with_the_same_ones_in_another_file(tmp_path, capsys):
+    here, there = lines(), lines(mowst=MOWST - 0.02)[::-1]
+    for name, runs, seeds in (("here", here, range(4)), ("there", there[:3], (3, 2, 1))):
+        rows = [json.dumps(run | {"seed": seed}) + "\n" for run, seed in zip(runs, seeds, strict=True)]
+        (tmp_path / name).write_text("".join(rows))
+    between(tmp_path / "here", tmp_path / "there")
+    assert "| digits (3) | gcn | +2.00 | +2.00 to +2.00 | +2.00 | +2.00 |" in capsys.readouterr().out
 
 
 def test_a_table_takes_the_place_of_the_one_before(tmp_path):
