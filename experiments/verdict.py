@@ -46,8 +46,8 @@ def table(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
             "GNN": cells["strong"],
             f"{column} - GNN": cells["mean"].map("{:+.2f}".format),
             "95 % interval": _interval(cells, "{:+.2f}"),
-            "p": cells["p"].map("{:.3f}".format).replace("nan", ""),
-            "p, Holm": cells["Holm"].map("{:.3f}".format).replace("nan", ""),
+            "p": cells["p"].map(_p),
+            "p, Holm": cells["Holm"].map(_p),
             f"{column} - better expert": cells["better"].map("{:+.2f}".format),
             "worse": np.where(cells["high"] < WORSE, "worse", ""),
         }
@@ -58,7 +58,7 @@ def table(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
             "data sets": len(group),
             f"{column} - GNN": f"{group['mean'].mean():+.2f}",
             f"{column} - better expert": f"{group['better'].mean():+.2f}",
-            "Wilcoxon p": f"{_wilcoxon(group['better']):.3f}",
+            "Wilcoxon p": _p(_wilcoxon(group["better"])),
         }
         for strong, group in cells.groupby("strong", sort=False)
     ]
@@ -184,6 +184,10 @@ def _cell(runs: pd.DataFrame, column: str, base: str) -> dict[str, object]:
         "p": corrected_t_test(difference, ratio) if n > 2 else math.nan,
         "better": (scores[column] - better).mean(),
     }
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _wilcoxon(differences: pd.Series) -> float:
