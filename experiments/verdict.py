@@ -163,6 +163,7 @@ def _interval(cells: pd.DataFrame, form: str) -> pd.Series:
 
 def _cell(runs: pd.DataFrame, column: str, base: str) -> dict[str, object]:
     scores = 100 * pd.DataFrame(runs["scores"].tolist())
+    scores = scores.round(4)  # float32: what lies below is no difference
     difference = (scores[column] - scores[base]).to_numpy()
     first = runs.iloc[0]
     ratio = first["sizes"]["test"] / first["sizes"]["train"] if runs["split"].nunique() > 1 else 0.0
