@@ -134,8 +134,8 @@ def compare(method: str, base: str, out: Path = RESULTS) -> None:
     for (data, strong), runs in frame[[method, base]].dropna().groupby(level=[0, 1], sort=False):
         gain = runs[method] - runs[base]
         row = {"data (runs)": f"{data} ({len(runs)})", "GNN": strong, **{name: spread(runs[name]) for name in runs}}
-        row |= {f"{method} - {base}": spread(gain, signed=True), "least": f"{gain.min():+.2f}"}
-        rows.append(row | {"largest": f"{gain.max():+.2f}"})
+        row[f"{method} - {base}"] = spread(gain, signed=True)
+        rows.append(row | {name: f"{getattr(gain, name)():+.2f}" for name in ("min", "median", "max")})
     print(markdown(pd.DataFrame(rows)))
 
 
