@@ -21,13 +21,12 @@ import pandas as pd
 from jsonargparse import auto_cli
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from methods import markdown, read_cells, show
+from methods import CELL, markdown, read_cells, show
 from scipy import stats
 
 from mowst.study.paired import corrected_t_test, holm
 
 WORSE = -0.3
-RUN = ["data", "strong", "seed"]
 TICKS = (-10, -1, 0, 1, 10)
 
 
@@ -116,7 +115,7 @@ def between(lines: Path, others: Path, column: str = "mowst", into: Path | None 
         mark: the name of the first marker.
     """
     frame, theirs = read_cells(lines), read_cells(others)
-    frame = frame.merge(theirs[[*RUN, "scores"]], on=RUN, suffixes=("", " there"))
+    frame = frame.merge(theirs[[*CELL, "scores"]], on=CELL, suffixes=("", " there"))
     frame["scores"] = [a | {"there": b[column]} for a, b in zip(frame["scores"], frame["scores there"], strict=True)]
     cells = verdict(frame, column, "there")
     shown = pd.DataFrame({"data (runs)": cells["data (runs)"], "GNN": cells["strong"]})

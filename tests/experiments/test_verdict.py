@@ -22,6 +22,7 @@ def lines(data="digits", splits=(0, 0, 0, 0), mowst=MOWST, weak_loss=2.0):
         {
             "data": data,
             "strong": "gcn",
+            "method": "controls",
             "split": split,
             "sizes": {"train": 100, "val": 50, "test": 200},
             "scores": {"weak": 0.7, "strong": strong, "mowst": ours},
