@@ -83,6 +83,7 @@ CONDITIONS = {
     "10,000 nodes": Condition(num_nodes=10_000),
     "30,000 nodes": Condition(num_nodes=30_000),
     "100,000 nodes": Condition(num_nodes=100_000),
+    "300,000 nodes": Condition(num_nodes=300_000),
     "separation 1": Condition(separation=1.0),
     "separation 2": Condition(separation=2.0),
     "separation 5": Condition(separation=5.0),
