@@ -34,6 +34,7 @@ def fill(root: Path = ROOT, results: Path = RESULTS) -> None:
     alternation.table(results / "alternation.jsonl", into=page)
     for data in ANSWERS:
         controls.answers(data, "gcn", out=lines, into=page)
+    controls.passed(out=lines, into=page)
     controls.table(results / "controls_tuned.jsonl", into=page, mark="tuned")
     verdict.plot(lines, page.with_suffix(".svg"))
     verdict.short(lines, into=root / "README.md")

@@ -3,6 +3,7 @@ r"""What turns add to two separately trained experts, against everything else th
     python experiments/controls.py run --root DATA      # appends to experiments/results/controls.jsonl
     python experiments/controls.py table                # prints the table of that file as Markdown
     python experiments/controls.py answers digits gcn   # and who answers what on one of its data sets
+    python experiments/controls.py passed               # and how well the GNN answers what is passed on to it
 
 An MLP and two GNNs that differ in their seed are trained alone, with the settings of `mowst train`, on split k with
 seed k (data sets with one split: seed k); with `--preset tuned` the GNNs with those of that preset, and all that is
@@ -39,6 +40,7 @@ from torch import Tensor
 from mowst import MonotoneConfidence, Mowst, TrainConfig, fit, load_task, seed_everything
 from mowst.nn.build import ModelConfig
 from mowst.nn.contract import call_expert
+from mowst.nn.mixture import MIXES
 from mowst.presets import preset as row_of
 from mowst.study.cell import split_of
 from mowst.study.lines import read_lines
@@ -228,5 +230,25 @@ def answers(data: str, strong: str, method: str = "mowst", out: Path = RESULTS, 
     show(markdown(pd.DataFrame(rows).rename(columns=names)), into, f"answers {data} {strong}")
 
 
+def passed(method: str = "mowst", out: Path = RESULTS, into: Path | None = None) -> None:
+    r"""Prints, by data set and GNN, the accuracy in % of the strong expert on what is passed on to it (test nodes, each
+    with the weight 1 - C), before and after the turns, over the runs in which a mixture answers.
+
+    Args:
+        method: name of the method.
+        out: file of the lines.
+        into: a Markdown file that gets the table between its markers "passed" and "end".
+    """
+    rows = []
+    for (data, strong), lines in read_cells(out).groupby(["data", "strong"], sort=False):
+        mixed = [details["passed_on"] for details in lines[method] if details["chosen"] in MIXES]
+        if mixed:
+            accuracy = 100 * pd.DataFrame(mixed)
+            row = {"data (runs)": f"{data} ({len(mixed)})", "GNN": strong}
+            row |= {f"{when} turns": spread(accuracy[when]) for when in ("before", "after")}
+            rows.append(row | {"difference": spread(accuracy["after"] - accuracy["before"], signed=True)})
+    show(markdown(pd.DataFrame(rows)), into, "passed")
+
+
 if __name__ == "__main__":
-    auto_cli([run, table, answers])
+    auto_cli([run, table, answers, passed])
