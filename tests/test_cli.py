@@ -2,6 +2,7 @@ import io
 import json
 import re
 import shlex
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from mowst import Mowst, load_task
 from mowst.cli.commands import main, read
 from mowst.data import DATASETS
+from mowst.io import read_json, read_yaml
+from mowst.train import RunFolder
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -68,6 +71,31 @@ def test_settings_come_from_flags_over_file_over_preset(here, monkeypatch):
     config = dict(line.split(": ") for line in (here / "run" / "config.yaml").read_text().splitlines())
     assert config["lr"] == "0.03" and config["hidden_channels"] == "12" and config["weight_decay"] == "0.001"
     assert config["mix"] == "logit"
+
+
+def test_a_file_says_which_data_set_and_preset_and_a_typed_one_counts_more(here, monkeypatch):
+    (here / "my.yaml").write_text("data: csbm\nepochs: 2\nrounds: 1\n")
+    monkeypatch.setattr("mowst.cli.train.preset", lambda data, **_: {"lr": {"csbm": 0.02, "digits": 0.03}[data]})
+    for typed, data, lr in (([], "csbm", 0.02), (["digits"], "digits", 0.03)):
+        assert main(["train", "--config", "my.yaml", *typed, "--run-dir", data]) == 0
+        config = read_yaml(here / data / "config.yaml")
+        assert (config["data"], config["lr"]) == (data, lr)
+
+
+def test_a_stopped_run_of_any_data_set_goes_on(here, monkeypatch):
+    assert main(["train", "csbm", "--run_dir", "whole", *QUICK]) == 0
+    stop = RunFolder.append
+
+    def stopping(folder, record):
+        stop(folder, record)
+        folder.stop()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append", stopping)
+        assert main(["train", "csbm", "--run_dir", "run", *QUICK]) == 128 + signal.SIGTERM
+    assert main(["train", "--resume", "run"]) == 0
+    whole, again = (read_json(here / folder / "result.json") for folder in ("whole", "run"))
+    assert again["scores"] == whole["scores"]
 
 
 def test_an_expert_by_import_path_needs_trust_to_be_loaded_again(here, capsys):

@@ -56,7 +56,10 @@ def read(argv: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Any:
         if name == "train":
             command.set_defaults(dict(defaults or {}))
         commands.add_subcommand(name, command, help=told)
-    return parser.parse_args(list(argv))
+    options = parser.parse_args(list(argv))
+    if options.subcommand == "train":
+        options.train.data = options.train.get("data") or train.DATA
+    return options
 
 
 def _spelled(argument: str) -> str:

@@ -1,5 +1,6 @@
 r""":obj:`mowst train`."""
 
+import argparse
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -21,13 +22,16 @@ from mowst.task import GraphTask
 from mowst.train import METHODS, FitResult, ProgressBar, RunFolder, TrainConfig, fit
 from mowst.train.distributed import from_first, is_first, joined
 
+DATA = "digits"
 NOT_SETTINGS = ("config", "run_dir", "resume", "trust")
 
 
 def parser() -> ArgumentParser:
     train = ArgumentParser(description="Trains an MLP and a GNN, and the confidence that decides between them.")
     train.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below")
-    train.add_argument("data", nargs="?", default="digits", help="a data set, see 'mowst datasets', or a folder")
+    # The default of a positional argument would replace what a file says.
+    told = f"a data set, see 'mowst datasets', or a folder (default: {DATA})"
+    train.add_argument("data", nargs="?", default=argparse.SUPPRESS, help=told)
     train.add_argument("--preset", default="default", help=f"settings to start from, one of {', '.join(PRESETS)}")
     train.add_argument("--transforms", type=list[str], default=[], help=f"of {', '.join(TRANSFORMS)}")
     train.add_argument("--method", default="mowst", help=f"one of {', '.join(METHODS)}")
