@@ -18,7 +18,7 @@ from mowst.train.crossfit import cross_fit
 from mowst.train.distributed import share_state
 from mowst.train.journal import Journal
 from mowst.train.objective import Loss, Objective
-from mowst.train.scores import answers, evaluate_splits, score_expert
+from mowst.train.scores import score_expert, score_model
 from mowst.train.stacking import Stacked, stack, standard_error
 from mowst.train.state import Snapshot, random_state, set_random_state, training_only
 from mowst.train.turn import WORST, Progress, Score, Turn, score_of, validate
@@ -55,8 +55,10 @@ class Training:
         self.best = self._reached = WORST
         self._whole = task
         self._selected = Snapshot(model)
+        self._prior = Snapshot(*(getattr(model, name) for name in model.gate_names))
         self._journal = Journal(state["journal"] if state else ())
         self._turns: list[Turn] = []
+        self._optimizers: list[torch.optim.Optimizer] = []
         self._resumed = state
 
     def state(self) -> dict[str, Any]:
@@ -88,14 +90,18 @@ class Training:
     def _stacked(self) -> Generator[dict, None, None]:
         for expert in self._pretrained():
             yield from self._alone(expert)
+        turns = self._turns_of_a_round()
+        self._optimizers = [turn.optimizer for turn in turns]
         # What an untrained expert answers is noise, by which logits may be chosen; and where they are mixed, an expert
         # that learns faster leaves the other no gradient.
         self._stack(self.model.mixes[0] if self.config.pretrain in ("weak", "strong") else None)
         self.start = self._journal.once(self._answered)
-        yield from self._rounds(self._turns_of_a_round())
+        yield from self._rounds(turns)
 
     def _stack(self, mix: str | None = None) -> bool:
         def fit_gates() -> tuple[Any, ...]:
+            # The confidence of the last fit has seen the nodes that each fold now holds out.
+            self._prior.restore()
             found = stack(self.model, self.task, self.config.gate_folds, mix)
             share_state(self.model)
             return tuple(found)  # a checkpoint holds no classes of ours
@@ -105,12 +111,13 @@ class Training:
             gain = self.stacked.held - found.held
             if not float(gain.mean()) > standard_error(gain):  # nor if either is NaN
                 return False
-        self.best, self._selected, self.stacked = (-found.losses[found.chosen], 0.0), Snapshot(self.model), found
+        self.best, self.stacked = (-found.losses[found.chosen], 0.0), found
+        self._selected = Snapshot(self.model, *self._optimizers)
         return True
 
-    @torch.no_grad()
     def _answered(self) -> dict[str, float]:
-        return evaluate_splits(answers(self.model, self._whole)[0][self.model.route], self._whole)
+        scores = score_model(self.model, self._whole)
+        return {split: scores[split] for split in self._whole.splits}
 
     def _mixture(self) -> Generator[dict, None, None]:
         unseen, gate_turn = None, None

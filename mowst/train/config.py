@@ -2,6 +2,7 @@ r"""The settings of a training run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Literal
 
 METHODS = ("mowst", "mowst-star", "weak", "strong")
@@ -109,7 +110,7 @@ class TrainConfig:
         least = {"epochs": 1, "rounds": 0, "eval_every": 1, "patience": 1, "round_patience": 1, "gate_folds": 2}
         for name, bound in (least | {"num_parts": 1, "batch_size": 1, "batches_per_step": 1}).items():
             value = getattr(self, name)
-            if value is not None and (value < bound or value != int(value)):
+            if value is not None and not (isinstance(value, Real) and value >= bound and value % 1 == 0):
                 raise ValueError(f"{name} must be a whole number of at least {bound}, got {value!r}")
         if self.calibrate and self.gate_fit == "validation":
             raise ValueError(
@@ -120,11 +121,11 @@ class TrainConfig:
                 raise ValueError(f"{name} changes nothing with batches={self.batches!r}, only with {list(kinds)}")
         if any(number < -1 or number == 0 for number in self.num_neighbors or ()):
             raise ValueError(f"num_neighbors must be numbers above zero, or -1 for all, got {self.num_neighbors!r}")
-        if not 0 <= self.weight_floor <= 1:
+        if not (isinstance(self.weight_floor, Real) and 0 <= self.weight_floor <= 1):
             raise ValueError(f"weight_floor must lie in [0, 1], got {self.weight_floor!r}")
-        if not self.lr > 0:
+        if not (isinstance(self.lr, Real) and self.lr > 0):
             raise ValueError(f"lr must be above zero, got {self.lr!r}")
-        if not self.weight_decay >= 0:
+        if not (isinstance(self.weight_decay, Real) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay!r}")
 
 

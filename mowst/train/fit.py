@@ -9,10 +9,12 @@ from os import PathLike
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from mowst.nn.cascade import Cascade
 from mowst.nn.contract import takes_edges
 from mowst.nn.evaluating import evaluating
+from mowst.nn.saving import describe
 from mowst.task import GraphTask
 from mowst.train.alternation import Training
 from mowst.train.answers import expert_logits
@@ -23,6 +25,7 @@ from mowst.train.distributed import agreed, check_processes, from_first, in_any,
 from mowst.train.memory import check_precision, recomputing
 from mowst.train.run_folder import RunFolder, refuse_differences
 from mowst.train.scores import FitResult, score_expert, score_model
+from mowst.train.stacking import check_validation_nodes
 
 
 def fit(
@@ -112,7 +115,7 @@ def fit(
     check_sampler(config)
     check_precision(config.precision, task.data.x.device)
     _check_fit(model, task, experts, config)
-    made_on = _fingerprint(task)
+    made_on = _fingerprint(model, task) if run_dir else {}
     if config.batches != "full":
         made_on["batches per step"] = config.batches_per_step or num_processes()
     state = _begin(run_dir, resume, model, made_on)
@@ -198,11 +201,29 @@ def _scores(model: Cascade, task: GraphTask, method: str) -> dict[str, Any]:
     }
 
 
-def _fingerprint(task: GraphTask) -> dict[str, Any]:
-    labels = [task.data.y, *(task.masks[split] for split in sorted(task.masks))]
-    counts = {"nodes": task.num_nodes, "edges": task.data.num_edges, "features": task.num_features}
-    checksum = zlib.crc32(b"".join(part.cpu().numpy().tobytes() for part in labels))
-    return {"data": task.name, "metric": task.metric, **counts, "checksum of labels and splits": checksum}
+def _fingerprint(model: Cascade, task: GraphTask) -> dict[str, Any]:
+    data, weights = task.data, task.class_weights
+    return {
+        "data": task.name,
+        "metric": task.metric,
+        "inductive": task.inductive,
+        "class weights": None if weights is None else weights.tolist(),
+        "nodes": task.num_nodes,
+        "edges": data.num_edges,
+        "features": task.num_features,
+        "checksum of labels and splits": _checksum(data.y, *(task.masks[split] for split in sorted(task.masks))),
+        "checksum of the graph": _checksum(data.x, data.edge_index, data.edge_weight),
+        "what may be mixed": list(model.mixes),
+        "detach_dispersion": model.detach_dispersion,
+        **{name: describe(getattr(model, name)) for name in model.parts},
+    }
+
+
+def _checksum(*tensors: torch.Tensor | None) -> int:
+    found = 0
+    for tensor in filter(lambda tensor: tensor is not None, tensors):
+        found = zlib.crc32(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(), found)
+    return found
 
 
 def _check_state(state: dict[str, Any] | None, model: Cascade, made_on: dict[str, Any]) -> None:
@@ -218,12 +239,15 @@ def _check_state(state: dict[str, Any] | None, model: Cascade, made_on: dict[str
 
 @torch.no_grad()
 def _check_fit(model: Cascade, task: GraphTask, experts: Sequence[str], config: TrainConfig) -> None:
+    if len(experts) > 1 and config.gate_fit == "validation":
+        check_validation_nodes(task, config.gate_folds)
     # One forward before any optimiser exists: it also materialises lazy modules.
     with evaluating(model):
         for k, name in enumerate(model.expert_names):
-            if name not in experts:
-                continue
             expert = getattr(model, name)
+            # One that does not learn is saved with the others, so it must not stay lazy.
+            if name not in experts and not any(map(is_lazy, expert.parameters())):
+                continue
             if task.inductive and not getattr(expert, "inductive", True):
                 raise ValueError(
                     f"the {name} expert {type(expert).__name__} has weights for each node, and '{task.name}' is "

@@ -150,7 +150,7 @@ class RunFolder:
 
 def refuse_differences(begun: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
     r"""Raises a :obj:`ValueError` that names the fields in which two settings differ, if there are any."""
-    now = json.loads(json.dumps(now))  # as the file has it: tuples are lists there
+    begun, now = (json.loads(json.dumps(side)) for side in (begun, now))  # as a file has it: tuples are lists there
     differing = [
         f"{name}: {begun.get(name)!r} then, {now.get(name)!r} now"
         for name in sorted({*begun, *now})

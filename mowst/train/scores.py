@@ -28,8 +28,8 @@ class FitResult:
         scores: for "weak", "strong" and "mixture" (in a cascade: every expert's name), the score of that part of the
             selected model on every split; the mixture is the gates', whatever the route.
         alone: the same for each expert that was trained by itself, as it was then.
-        start: the score, on every split, of the first answer of the mixture, before any turn; only where confidences
-            are fitted to validation nodes.
+        start: the score, on every split, of who was chosen to answer before any turn; only where confidences are fitted
+            to validation nodes.
         choices: there also the cross-validated loss of all who could answer, see
             :class:`~mowst.train.stacking.Stacked`.
         chosen: which of these answers.

@@ -72,20 +72,18 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10, mix: str | None = No
         ValueError: if there are fewer than two folds or validation nodes, or :obj:`mix` is unknown.
         FloatingPointError: if the logits of an expert on the validation nodes are not finite.
     """
+    check_validation_nodes(task, folds)
     task = task.visible
     nodes, y = task.index("val"), task.labels("val")
-    if min(folds, y.numel()) < 2:
-        raise ValueError(
-            f"confidences are fitted to two validation nodes or more in two folds or more, got {y.numel()} in {folds}"
-        )
     choices = (*reversed(model.expert_names), *(model.mixes if mix is None else candidate_mixes(mix)))
     parts = list(KFold(min(folds, y.numel()), shuffle=True, random_state=0).split(np.arange(y.numel())))
     with evaluating(model):
-        model.temperatures = [1.0] * len(model.expert_names)
+        before, model.temperatures = model.temperatures, [1.0] * len(model.expert_names)
         with torch.no_grad():
             logits = [expert_logits(model, k, task, nodes) for k in range(len(model.expert_names))]
         for name, z in zip(model.expert_names, logits, strict=True):
             if not z.isfinite().all():
+                model.temperatures = before
                 raise FloatingPointError(f"the logits of the {name} expert on the validation nodes are not finite")
         val = _Rows(logits, task.features("val"), y)
         fit = _Fit(model, task.class_weights, y.device)
@@ -109,7 +107,17 @@ def stack(model: Cascade, task: GraphTask, folds: int = 10, mix: str | None = No
     model.temperatures = fit.log_temperatures.exp().tolist()
     model.route = "mixture" if best in MIXES else best
     model.mix = best if best in MIXES else model.mix
-    return Stacked({choice: float(loss.mean()) for choice, loss in losses.items()}, best, losses[best])
+    # On the CPU, where a checkpoint has it too.
+    return Stacked({choice: float(loss.mean()) for choice, loss in losses.items()}, best, losses[best].cpu())
+
+
+def check_validation_nodes(task: GraphTask, folds: int) -> None:
+    r"""Raises a :obj:`ValueError` where :func:`stack` would have too few nodes or folds."""
+    count = task.visible.index("val").numel()
+    if min(folds, count) < 2:
+        raise ValueError(
+            f"confidences are fitted to two validation nodes or more in two folds or more, got {count} in {folds}"
+        )
 
 
 def standard_error(values: Tensor) -> float:

@@ -20,8 +20,10 @@ from mowst import (
 )
 from mowst.data import load_task
 from mowst.nn.build import ModelConfig, build_model
-from mowst.train import METHODS, RunFolder, TrainConfig, stack
+from mowst.train import METHODS, RunFolder, TrainConfig, alternation, stack
+from mowst.train.alternation import Training
 from mowst.train.calibration import calibrated_nll
+from mowst.train.config import make_config
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
 SHORT = {"epochs": 12, "patience": 5, "rounds": 2, "lr": 0.03, "gate_folds": 2}
@@ -348,10 +350,35 @@ def test_a_gnn_that_returns_other_rows_is_named_and_leaves_no_folder(task, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_an_expert_that_is_not_asked_may_stay_lazy(task):
+def test_a_lazy_expert_that_is_not_asked_gets_its_shapes_so_that_the_model_can_be_saved(task, tmp_path):
     model = Mowst(MLP(**SIZES), PyGGCN(**{**SIZES, "in_channels": -1}), PowerConfidence())
-    fit(model, task, method="weak", **SHORT)
-    assert torch.nn.parameter.is_lazy(model.strong.convs[0].lin.weight)
+    fit(model, task, method="weak", run_dir=tmp_path / "run", **SHORT)
+    assert model.strong.convs[0].lin.weight.shape == (SIZES["hidden_channels"], SIZES["in_channels"])
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_one_validation_node_is_refused_before_any_training(task):
+    val = torch.zeros_like(task.masks["val"]).index_fill(0, task.index("val")[:1], True)
+    one = task.with_masks(train=task.masks["train"], val=val, test=task.masks["test"])
+    model, seen = make_model(), []
+    with pytest.raises(ValueError, match="two validation nodes or more in two folds or more, got 1 in 2"):
+        fit(model, one, callbacks=[seen.append], gate_fit="validation", **SHORT)
+    assert not seen
+
+
+def test_a_turn_that_the_choice_refuses_leaves_the_optimiser_as_it_was(task, monkeypatch):
+    def only_the_first_is_good(*args):
+        found.append(stack(*args))
+        return found[-1]._replace(held=found[-1].held + len(found))
+
+    found = []
+    monkeypatch.setattr(alternation, "stack", only_the_first_is_good)
+    training = Training(make_model(), task, "mowst", make_config(rounds=2, round_patience=None, epochs=30, lr=0.05))
+    records = iter(training)
+    next(record for record in records if record["round"] == 2)
+    assert len(found) > 1  # a turn reached something better, and was refused
+    _, _, weak, *_ = training.state()["optimizers"]
+    assert all(state["step"] == 1 for state in weak["state"].values())
 
 
 def test_nothing_to_train_is_said(task):

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
+import torch_geometric.nn
 
 from mowst import MLP, LearnedConfidence, MonotoneConfidence, Mowst, build_expert, fit, seed_everything
 from mowst.nn.saving import read_model
@@ -16,6 +18,7 @@ from mowst.train import RunFolder
 from mowst.train.checkpoint import read_checkpoint
 
 SETTINGS = {"epochs": 3, "rounds": 2, "patience": 2, "round_patience": None, "lr": 0.05}
+SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
 SLOW = pytest.mark.slow
 RUNS = {
     "mowst-star in turns": ("mowst-star", {"in_turns": True}),
@@ -32,12 +35,12 @@ class Killed(Exception):
     pass
 
 
-def make_model(seed=0, gate_fit="validation"):
+def make_model(seed=0, gate_fit="validation", dropout=0.5, mix="auto"):
     seed_everything(seed)
-    sizes = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3, "dropout": 0.5}
+    sizes = SIZES | {"dropout": dropout}
     # One with two parameters is fitted in no time, one with batch statistics has buffers that turns move.
     gate = MonotoneConfidence() if gate_fit == "validation" else LearnedConfidence(4)
-    return Mowst(MLP(**sizes, norm="batch_norm"), build_expert("gcn", **sizes), gate)
+    return Mowst(MLP(**sizes, norm="batch_norm"), build_expert("gcn", **sizes), gate, mix=mix)
 
 
 def kill_at(number):
@@ -200,9 +203,9 @@ def test_a_library_call_installs_no_signal_handler(task, tmp_path):
     assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
 
 
-def begun(task, folder, at=3, **settings):
+def begun(task, folder, at=3, model=None, **settings):
     with pytest.raises(Killed):
-        fit(make_model(), task, run_dir=folder, callbacks=[kill_at(at)], **{**SETTINGS, **settings})
+        fit(model or make_model(), task, run_dir=folder, callbacks=[kill_at(at)], **{**SETTINGS, **settings})
     return folder
 
 
@@ -224,12 +227,23 @@ def test_other_settings_are_named_and_refused(task, tmp_path, change, named):
 
 def test_another_model_or_task_is_named_and_refused(task, tmp_path):
     folder = begun(task, tmp_path / "run")
-    sizes = {"in_channels": 6, "num_layers": 2, "out_channels": 3}
-    model = Mowst(
-        MLP(**sizes, hidden_channels=8), build_expert("gcn", **sizes, hidden_channels=7), MonotoneConfidence()
-    )
+    data = task.data.clone()
+    data.edge_index = data.edge_index.flip(0)
+    others = {
+        "checksum of the graph": (make_model(), replace(task, data=data)),
+        "class weights": (make_model(), replace(task, class_weight="balanced")),
+        "inductive: False then, True now": (make_model(), replace(task, inductive=True)),
+        "what may be mixed": (make_model(mix="logit"), task),
+        "strong: .*'dropout': 0.25": (make_model(dropout=0.25), task),
+    }
+    for named, (model, other) in others.items():
+        with pytest.raises(ValueError, match=named):
+            fit(model, other, run_dir=folder, resume=True, **SETTINGS)
+    foreign = [Mowst(MLP(**SIZES), torch_geometric.nn.GCN(6, width, 2, 3), MonotoneConfidence()) for width in (8, 7)]
+    folder = begun(task, tmp_path / "foreign", model=foreign[0])
     with pytest.raises(ValueError, match=r"the model of the run.*strong.convs.0.bias: \[8\] then, \[7\] now"):
-        fit(model, task, run_dir=folder, resume=True, **SETTINGS)
+        fit(foreign[1], task, run_dir=folder, resume=True, **SETTINGS)
+    folder = tmp_path / "run"
     swapped = {"train": task.masks["val"], "val": task.masks["train"], "test": task.masks["test"]}
     task = type(task)(task.data, masks=swapped, num_classes=task.num_classes, name=task.name)
     with pytest.raises(ValueError, match="checksum of labels and splits"):

@@ -7,8 +7,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from torch.nn.functional import nll_loss
 from torch_geometric.data import Data
 
-from mowst import Cascade, GraphTask, MonotoneConfidence, Mowst
-from mowst.train import stack, stacking
+from mowst import Cascade, GraphTask, MonotoneConfidence, Mowst, TrainConfig
+from mowst.train import alternation, stack, stacking
 from mowst.train.calibration import temperature
 
 
@@ -113,6 +113,14 @@ def test_a_second_call_on_the_same_start_and_a_saved_model_agree(tmp_path):
         assert torch.equal(answer(models[0], task), answer(other, task))
 
 
+def test_experts_that_no_turn_has_changed_are_judged_as_before(monkeypatch):
+    task, model, found = make_task(1.0, 1.0), make_model(), []
+    monkeypatch.setattr(alternation, "stack", lambda *args: found.append(stack(*args)) or found[-1])
+    training = alternation.Training(model, task, "mowst", TrainConfig())
+    assert [training._stack(), training._stack()] == [True, False]
+    assert torch.equal(found[0].held, found[1].held) and found[0].losses == found[1].losses
+
+
 def test_few_nodes_are_a_fold_each_and_a_given_mix_is_kept():
     task, model = make_task(1.0, 1.0, num_nodes=12), make_model(mix="prob")
     assert stack(model, task, folds=10).losses == stack(model, task, folds=4).losses
@@ -124,8 +132,10 @@ def test_what_cannot_be_fitted_is_said():
     with pytest.raises(ValueError, match="two validation nodes or more in two folds or more, got 200 in 1"):
         stack(model, task, folds=1)
     model.strong.register_forward_hook(lambda *call: call[-1] / 0)
+    model.temperatures = [2.0, 3.0]
     with pytest.raises(FloatingPointError, match="the logits of the strong expert on the validation nodes"):
         stack(model, task)
+    assert model.temperatures == [2.0, 3.0]
 
 
 def test_what_cannot_be_told_from_the_last_expert_leaves_the_answer_to_it():
