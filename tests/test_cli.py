@@ -143,17 +143,44 @@ def test_a_threshold_says_which_expert_answers_a_node(here, threshold, expert):
     assert found["label"].tolist() == labels.tolist()
 
 
-def test_predict_names_nodes_and_classes_as_the_folder_does(here):
-    (here / "pets").mkdir()
-    names = list("abcdefgh")
-    pd.DataFrame({"id": names, "x": range(8)}).to_csv("pets/features.csv", index=False)
-    pd.DataFrame({"id": names, "label": ["cat", "dog"] * 4}).to_csv("pets/labels.csv", index=False)
-    pd.DataFrame({"source": names[:-1], "target": names[1:]}).to_csv("pets/edges.csv", index=False)
-    assert main(["train", "pets", "--split", "random-0", "--run_dir", "run", "--method", "strong", *QUICK]) == 0
+def write_pets(folder, *classes):
+    r"""Twelve animals whose features tell their classes."""
+    folder.mkdir()
+    names, labels = list("abcdefghijkl"), (classes * 12)[:12]
+    x = {name: [int(label == name) for label in labels] for name in ("ape", "bat", "cat", "dog")}
+    pd.DataFrame({"id": names} | x).to_csv(folder / "features.csv", index=False)
+    pd.DataFrame({"id": names, "label": labels}).to_csv(folder / "labels.csv", index=False)
+    pd.DataFrame({"source": names[:-1], "target": names[1:]}).to_csv(folder / "edges.csv", index=False)
+
+
+@pytest.fixture
+def pets(here):
+    r"""A run on bats, cats and dogs."""
+    write_pets(here / "pets", "bat", "cat", "dog")
+    long = ["--epochs", "100", "--lr", "0.1", "--dropout", "0", "--num_layers", "1"]
+    assert main(["train", "pets", "--split", "random-0", "--run_dir", "run", "--method", "weak", *long]) == 0
+    return here
+
+
+def test_predict_names_nodes_and_classes_as_the_folder_does(pets):
     assert main(["predict", "run", "--out", "answers.csv"]) == 0
     found = pd.read_csv("answers.csv")
-    assert "".join(found["node"]) == "abcdefgh" and set(found["label"]) <= {"cat", "dog"}
-    assert set(found["expert"]) == {"gcn"}
+    assert "".join(found["node"]) == "abcdefghijkl" and found["label"].tolist() == ["bat", "cat", "dog"] * 4
+    assert set(found["expert"]) == {"mlp"}
+
+
+def test_classes_keep_the_names_that_they_were_trained_with(pets, capsys):
+    write_pets(pets / "more", "dog", "cat")
+    assert main(["predict", "run", "--data", "./more", "--out", "answers.csv"]) == 0
+    assert pd.read_csv("answers.csv")["label"].tolist() == ["dog", "cat"] * 6
+    assert main(["evaluate", "run", "--data", "./more"]) == 0
+    assert "100.00 100.00 100.00" in capsys.readouterr().out
+    write_pets(pets / "zoo", "ape", "dog")
+    assert main(["predict", "run", "--data", "./zoo"]) == 1
+    assert "tells the classes bat, cat, dog apart, those of 'zoo' are ape, dog" in capsys.readouterr().err
+    (pets / "run" / "classes.json").unlink()
+    assert main(["predict", "run", "--data", "./zoo", "--out", "answers.csv"]) == 0
+    assert set(pd.read_csv("answers.csv")["label"]) <= {0, 1, 2}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
+from mowst.cli.classes import renumbered
 from mowst.cli.places import add_places, device_of, load
 from mowst.cli.scores import names_of, print_scores
 from mowst.inference import Predictor
@@ -100,7 +101,7 @@ def _open(options: Namespace) -> tuple[GraphTask, Cascade, dict[str, Any]]:
         raise ValueError(f"'{options.run}' was not made by 'mowst train': its config.yaml lacks {', '.join(lacking)}")
     data = options.data or config["data"]
     split = config["split"] if options.split is None else options.split
-    task = load(data, options.root or config.get("root"), split, config)
+    task = renumbered(load(data, options.root or config.get("root"), split, config), folder)
     model = (Cascade if config.get("middle") else Mowst).load(folder.model_path, trust=options.trust)
     device = device_of(options)
     return task.to(device), model.to(device), config

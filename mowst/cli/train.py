@@ -10,6 +10,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 import mowst
+from mowst.cli.classes import write_classes
 from mowst.cli.places import add_places, device_of, load
 from mowst.cli.scores import names_of, print_scores
 from mowst.cli.trust import refuse_import_paths
@@ -90,6 +91,7 @@ def _run(options: Namespace) -> None:
         **asdict(_filled(TrainConfig, options)),
     )
     if is_first():
+        write_classes(folder, task)
         _print_result(result, model, task, options)
         print(f"{result.seconds:.1f} s, {len(result.history)} evaluations; run folder: {folder.path}")
 
