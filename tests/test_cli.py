@@ -57,6 +57,18 @@ def test_the_same_command_twice_gives_the_same_result_in_two_folders(here):
     assert one == two
 
 
+def test_evaluate_tells_how_many_test_nodes_of_another_split_the_model_has_seen(here, capsys):
+    assert main(["train", "csbm", "--run_dir", "run", "--method", "weak", *QUICK]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--split", "0"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["evaluate", "run", "--split", "1"]) == 0
+    own, other = (load_task("csbm", split=split) for split in (0, 1))
+    seen = int((~own.masks["test"])[other.masks["test"]].sum())
+    told = f"{seen} of the {other.index('test').numel()} test nodes of split 1 trained or selected this model"
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("method", ["weak", "strong", "mowst-star"])
 def test_every_method_trains_and_evaluates(here, method, capsys):
     assert main(["train", "csbm", "--method", method, "--run_dir", "run", *QUICK]) == 0

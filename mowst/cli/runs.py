@@ -1,6 +1,7 @@
 r""":obj:`mowst evaluate` and :obj:`mowst predict`: the model of a finished run, used again."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -35,6 +36,16 @@ def evaluate(options: Namespace) -> None:
     rows[f"{config['method']} ({model.route})"] = scores
     shares = {name: scores["shares"][part] for part, name in names.items()}
     print_scores(rows, task.metric, shares, scores["expected"])
+    if options.data in (None, config["data"]) and (seen := _seen(task, options, config)):
+        told = f"{seen} of the {task.index('test').numel()} test nodes of split {task.split}"
+        print(f"mowst: {told} trained or selected this model, on split {config['split']}", file=sys.stderr)
+
+
+def _seen(task: GraphTask, options: Namespace, config: Mapping[str, Any]) -> int:
+    if task.split == config["split"]:
+        return 0
+    own = load(config["data"], options.root or config.get("root"), config["split"], config).masks
+    return int((task.masks["test"].cpu() & (own["train"] | own["val"])).sum())
 
 
 def predict_parser() -> ArgumentParser:
