@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from torch_geometric import seed_everything
 
 from mowst.nn.build import build_model
+from mowst.nn.cascade import Cascade
 from mowst.study.cell import TASK_SETTINGS, Cell, expand
 from mowst.study.run import load_cell_task
 from mowst.study.space import Space, find_space, flat, holding, nested
@@ -98,6 +99,14 @@ class Objective:
         self.device = device or "cpu"
         self._tasks: dict[str, GraphTask] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_tasks": {}}  # a worker loads for itself
+
+    def check(self) -> None:
+        r"""Loads a task and builds a model of the settings, so that what is wrong with them is said before any trial."""
+        cell = self.search.cells({})[0]
+        self._model(cell, self._task(cell))
+
     def __call__(self, trial: optuna.Trial) -> float:
         claim(trial)
         # Numbers never change and rise in the order of creation, so of any trials + 1 active ones the last is told.
@@ -120,8 +129,7 @@ class Objective:
     def _train(self, cell: Cell, trial: optuna.Trial, values: Sequence[float], deadline: float) -> float:
         task = self._task(cell)
         seed_everything(cell.seed)
-        sizes = {"in_channels": task.num_features, "out_channels": task.num_classes, "num_nodes": task.num_nodes}
-        model = build_model(cell.model_config, **sizes).to(self.device)
+        model = self._model(cell, task)
         training, best, evaluations = Training(model, task, cell.method, cell.train_config), -math.inf, 0
         with closing(iter(training)) as records:
             for record in records:
@@ -139,6 +147,10 @@ class Objective:
         if not math.isfinite(training.best[0]):
             raise FloatingPointError("no state has a finite validation score")
         return training.best[0]
+
+    def _model(self, cell: Cell, task: GraphTask) -> Cascade:
+        sizes = {"in_channels": task.num_features, "out_channels": task.num_classes, "num_nodes": task.num_nodes}
+        return build_model(cell.model_config, **sizes).to(self.device)
 
     def _task(self, cell: Cell) -> GraphTask:
         key = json.dumps([cell.split, {name: cell.all_settings[name] for name in TASK_SETTINGS}])

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 HEARTBEAT_SECONDS = 30
 GRACE_SECONDS = 120
+MAX_RETRY = 2
 JOURNALS = (".log", ".journal")
 OWNER = "process"
 
@@ -131,4 +132,4 @@ def _is_dead(trial: FrozenTrial) -> bool:
 
 
 def _retry() -> RetryHeartbeatStaleTrialCallback:
-    return RetryHeartbeatStaleTrialCallback(max_retry=2)
+    return RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRY)

@@ -22,7 +22,7 @@ from mowst.study.cell import SETTINGS, Cell
 from mowst.study.objective import ACTIVE, Objective, Search, Surplus
 from mowst.study.runner import START_METHOD
 from mowst.study.space import find_space, flat, nested, point_of
-from mowst.study.storage import no_experimental_warnings, open_storage, recover
+from mowst.study.storage import MAX_RETRY, no_experimental_warnings, open_storage, recover
 from mowst.train import environment
 
 logger = logging.getLogger(__name__)
@@ -100,11 +100,12 @@ def sweep(
     held = _settings_of(preset_of(data, name=preset, strong=strong)) | fixed
     splits = None if splits is None else list(splits)
     search = Search(data, strong, method, space, seeds, splits, held, sorted(flat(fixed)))
-    find_space(space)  # so that what is wrong with a name or a setting is said before any trial
     Cell(data, strong, method, settings=held)
+    find_space(space)
+    objective = Objective(search, trials, trial_seconds, root, device)
+    objective.check()
     study_name = study_name or f"{data} {strong} {method}"
     study = _open(search, open_storage(storage), study_name)
-    objective = Objective(search, trials, trial_seconds, root, device)
     end = math.inf if timeout is None else time.time() + timeout
     if workers == 1:
         _work(objective, study, end, threads)
@@ -157,9 +158,15 @@ def _open(search: Search, storage: BaseStorage, name: str) -> optuna.Study:
     if recovered := recover(study):
         logger.warning("%s: the processes of %d trials died; they are run again", name, recovered)
     for preset in PRESETS:
-        if (point := _point(search, preset)) is not None:
-            study.enqueue_trial(point, user_attrs={"preset": preset}, skip_if_exists=True)
+        if (point := _point(search, preset)) is not None and _is_untried(study, point):
+            study.enqueue_trial(point, user_attrs={"preset": preset})
     return study
+
+
+def _is_untried(study: optuna.Study, point: Mapping[str, Any]) -> bool:
+    trials = study.get_trials(deepcopy=False)
+    states = [trial.state for trial in trials if trial.system_attrs.get("fixed_params", trial.params) == point]
+    return len(states) <= MAX_RETRY and not any(state in ACTIVE for state in states)
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -110,7 +110,7 @@ class TrainConfig:
         least = {"epochs": 1, "rounds": 0, "eval_every": 1, "patience": 1, "round_patience": 1, "gate_folds": 2}
         for name, bound in (least | {"num_parts": 1, "batch_size": 1, "batches_per_step": 1}).items():
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and value >= bound and value % 1 == 0):
+            if value is not None and not (isinstance(value, Real) and float(value) >= bound and float(value) % 1 == 0):
                 raise ValueError(f"{name} must be a whole number of at least {bound}, got {value!r}")
         if self.calibrate and self.gate_fit == "validation":
             raise ValueError(

@@ -221,8 +221,9 @@ def _fingerprint(model: Cascade, task: GraphTask) -> dict[str, Any]:
 
 def _checksum(*tensors: torch.Tensor | None) -> int:
     found = 0
-    for tensor in filter(lambda tensor: tensor is not None, tensors):
-        found = zlib.crc32(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(), found)
+    for tensor in tensors:
+        if tensor is not None:
+            found = zlib.crc32(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data, found)
     return found
 
 

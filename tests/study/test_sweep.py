@@ -117,15 +117,46 @@ def test_a_sweep_repeats_itself_in_any_storage_and_in_parts(graph, tmp_path):
         assert told(study) == whole
 
 
-def test_presets_are_tried_first_and_once(graph, tmp_path):
-    for _ in range(2):
-        study = sweep("computers", "tuned-gcn", trials=0, storage=f"{tmp_path}/s.log", settings={"epochs": 3})
-        presets = [trial.user_attrs["preset"] for trial in study.trials]
-        assert presets == ["default", "tuned"]
+def test_presets_are_tried_first_and_once(graph, task, tmp_path, monkeypatch):
+    call = {"data": "computers", "strong": "tuned-gcn", "storage": f"{tmp_path}/s.log", "settings": {"epochs": 3}}
+    with monkeypatch.context() as patch:
+        patch.setattr(objective, "load_cell_task", lambda *_: task)
+        for _ in range(2):
+            study = sweep(**call, timeout=0)
+            assert [trial.user_attrs["preset"] for trial in study.trials] == ["default", "tuned"]
     assert study.trials[1].system_attrs["fixed_params"]["hidden_channels"] == 512
     study = sweep(graph, trials=2, settings=QUICK)
     assert [trial.user_attrs.get("preset") for trial in study.trials] == ["default", None]
     assert study.trials[0].params["lr"] == 0.01
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_preset_whose_trial_failed_is_tried_at_most_twice_again(graph, tmp_path, monkeypatch, failures):
+    def fail(*_):
+        raise RuntimeError("broken on purpose")
+
+    call = {"data": graph, "method": "weak", "trials": 1, "storage": f"{tmp_path}/s.log", "settings": QUICK}
+    with monkeypatch.context() as patch:
+        patch.setattr(Objective, "_train", fail)
+        for _ in range(failures):
+            with pytest.raises(RuntimeError, match="broken on purpose"):
+                sweep(**call)
+    assert sweep(**call).trials[-1].user_attrs.get("preset") == ("default" if failures < 3 else None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"data": "corra"}, "did you mean 'cora'"),
+        ({"data": "cora", "root": "nowhere"}, "planetoid/Cora"),
+        ({"strong": "gnc"}, "unknown expert 'gnc'"),
+        ({"splits": ["random"]}, "There is no split 'random'"),
+    ],
+)
+def test_what_cannot_begin_leaves_no_study(graph, tmp_path, wrong, told):
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        sweep(**{"data": graph, "settings": QUICK, "storage": f"sqlite:///{tmp_path}/s.db"} | wrong)
+    assert not (tmp_path / "s.db").exists()
 
 
 def test_a_study_made_otherwise_is_refused_by_name(graph, tmp_path):
