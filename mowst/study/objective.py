@@ -103,7 +103,7 @@ class Objective:
         return self.__dict__ | {"_tasks": {}}  # a worker loads for itself
 
     def check(self) -> None:
-        r"""Loads a task and builds a model of the settings, so that what is wrong with them is said before any trial."""
+        r"""Loads a task and builds a model of the settings, so that what is wrong is said before any trial."""
         cell = self.search.cells({})[0]
         self._model(cell, self._task(cell))
 

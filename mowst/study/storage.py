@@ -1,5 +1,6 @@
 r"""Where the trials of a sweep are kept, and what becomes of trials whose process has died."""
 
+import json
 import os
 import socket
 import time
@@ -20,6 +21,10 @@ HEARTBEAT_SECONDS = 30
 GRACE_SECONDS = 120
 MAX_RETRY = 2
 JOURNALS = (".log", ".journal")
+STORAGES = (
+    "a URL such as sqlite:///sweep.db or postgresql://user@host/name, or a journal file ending in "
+    f"{' or '.join(JOURNALS)}"
+)
 OWNER = "process"
 
 
@@ -32,32 +37,34 @@ def no_experimental_warnings() -> Iterator[None]:
 
 
 @no_experimental_warnings()
-def open_storage(storage: str | None) -> BaseStorage:
+def open_storage(storage: str | None, create: bool = True) -> BaseStorage:
     r"""The storage of a name.
 
     Args:
         storage (str, optional): :obj:`None` for memory; :obj:`"sqlite:///FILE"` on one machine, any other URL of a
             database that SQLAlchemy knows, such as :obj:`"postgresql://USER@HOST/NAME"`, on many; a file ending in
             :obj:`.log` or :obj:`.journal` is a journal, on many machines that share it. (default: :obj:`None`)
+        create (bool, optional): if set to :obj:`False`, a file must be there already. (default: :obj:`True`)
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if it is neither, or cannot be opened.
     """
     if storage is None:
         return optuna.storages.InMemoryStorage()
-    if "://" in storage:
+    if "://" not in storage and not storage.endswith(JOURNALS):
+        raise ValueError(f"'{storage}' is no storage: give {STORAGES}")
+    try:
+        _place(storage, create)
+        if storage.endswith(JOURNALS):
+            return JournalStorage(JournalFileBackend(storage))
         try:
             return _open_database(storage)
         except sqlalchemy.exc.DBAPIError:
             time.sleep(1)  # of processes that find no tables, one makes them
             return _open_database(storage)
-    if storage.endswith(JOURNALS):
-        Path(storage).parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(storage))
-    raise ValueError(
-        f"'{storage}' is no storage: give a URL such as sqlite:///sweep.db or postgresql://user@host/name, or a "
-        f"journal file ending in {' or '.join(JOURNALS)}"
-    )
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, json.JSONDecodeError, OSError) as error:
+        why = str(getattr(error, "orig", error)).splitlines()[0]
+        raise ValueError(f"the storage '{storage}' cannot be opened ({why}): give {STORAGES}") from error
 
 
 def claim(trial: optuna.Trial) -> None:
@@ -99,6 +106,18 @@ def process_of(pid: int) -> list[str] | None:
     except PermissionError:
         pass
     return [host, str(pid), ""]
+
+
+def _place(storage: str, create: bool) -> None:
+    # Of an SQLite file, or a journal, the folder is made; a database in memory has no file.
+    is_journal = storage.endswith(JOURNALS)
+    file = storage if is_journal else storage.startswith("sqlite") and sqlalchemy.make_url(storage).database
+    if not file or file == ":memory:":
+        return
+    if create:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    elif not Path(file).is_file():
+        raise FileNotFoundError(f"there is no file {file}")
 
 
 def _open_database(url: str) -> RDBStorage:

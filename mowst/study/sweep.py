@@ -96,6 +96,8 @@ def sweep(
     """
     if workers < 1 or (workers > 1 and storage is None):
         raise ValueError(f"{workers} workers need a storage that they share, such as storage='sqlite:///sweep.db'")
+    if seeds < 1 or trials < 1:
+        raise ValueError(f"seeds and trials must be at least 1, got {seeds} and {trials}")
     fixed = dict(settings or {})
     held = _settings_of(preset_of(data, name=preset, strong=strong)) | fixed
     splits = None if splits is None else list(splits)
@@ -128,10 +130,17 @@ def best_row(storage: str, study_name: str | None = None) -> dict[str, Any]:
     Raises:
         ValueError: If there is no such study, or none of its trials is complete.
     """
-    try:
-        study = optuna.load_study(study_name=study_name, storage=open_storage(storage))
-    except KeyError as error:
-        raise ValueError(f"'{storage}' holds no study '{study_name}'") from error
+    opened = open_storage(storage, create=False)
+    names = optuna.get_all_study_names(opened)
+    if study_name is None and len(names) == 1:
+        study_name = names[0]
+    if study_name not in names:
+        wanted = "study" if study_name is None else f"study '{study_name}'"
+        held = "several studies" if study_name is None and names else f"no {wanted}"
+        raise ValueError(f"'{storage}' holds {held}" + (f"; name one of these: {'; '.join(names)}" if names else ""))
+    study = optuna.load_study(study_name=study_name, storage=opened)
+    if "search" not in study.user_attrs:
+        raise ValueError(f"the study '{study_name}' in '{storage}' was not made by a sweep")
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise ValueError(f"no trial of the study '{study.study_name}' is complete yet")
     return Search(**study.user_attrs["search"]).row(study.best_trial.params)

@@ -105,3 +105,26 @@ def test_processes_that_open_a_new_database_at_once_all_get_it(tmp_path):
 def test_a_place_that_is_no_storage_is_refused(place):
     with pytest.raises(ValueError, match=r"sqlite:///.*postgresql.*\.log or \.journal"):
         open_storage(place)
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("sqlite:///note.txt", "file is not a database"),
+        ("journal:///sweep.db", "journal"),
+        ("sqlite:///note.txt/sweep.db", "exists"),
+        ("note.log", "Expecting value"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_named(tmp_path, monkeypatch, place, why):
+    monkeypatch.chdir(tmp_path)
+    for name in ("note.txt", "note.log"):
+        (tmp_path / name).write_text("this is no storage\n" * 100)
+    with pytest.raises(ValueError, match=rf"the storage '{place}' cannot be opened \(.*{why}.*\): give a URL such as"):
+        open_storage(place)
+
+
+def test_folders_of_a_storage_are_made(tmp_path):
+    for place in (f"sqlite:///{tmp_path}/a/sweep.db", f"{tmp_path}/b/sweep.log"):
+        optuna.create_study(storage=open_storage(place))
+    assert (tmp_path / "a" / "sweep.db").is_file() and (tmp_path / "b" / "sweep.log").is_file()

@@ -160,7 +160,7 @@ def test_what_cannot_begin_leaves_no_study(graph, tmp_path, wrong, told):
 
 
 def test_a_study_made_otherwise_is_refused_by_name(graph, tmp_path):
-    place = {"data": graph, "storage": f"{tmp_path}/s.log", "trials": 0, "study_name": "s"}
+    place = {"data": graph, "storage": f"{tmp_path}/s.log", "timeout": 0, "study_name": "s"}
     sweep(**place, settings={"epochs": 3, "strong_args": {"norm": None}})
     for change, told in (
         ({"seeds": 2}, "seeds = 1, not 2"),
@@ -179,6 +179,8 @@ def test_a_study_made_otherwise_is_refused_by_name(graph, tmp_path):
         ({"method": "mowts"}, "unknown method 'mowts'"),
         ({"space": "papers"}, "unknown space 'papers'"),
         ({"workers": 2}, "need a storage that they share"),
+        ({"seeds": 0}, "seeds and trials must be at least 1, got 0 and 30"),
+        ({"trials": 0}, "seeds and trials must be at least 1, got 1 and 0"),
     ],
 )
 def test_what_is_wrong_is_said_before_any_trial(graph, wrong, told):
@@ -196,8 +198,24 @@ def test_the_best_trial_is_a_row_of_a_study(graph, tmp_path):
     assert cell.all_settings["transforms"] == ["self-loops"] and cell.settings["hidden_channels"] == 8
     again = Objective(search_of(graph, strong="sage", method="mowst-star", settings=cell.settings, fixed=[]), 1)
     assert again._train(cell, study.trials[0], [], math.inf) == pytest.approx(study.best_value, abs=1e-6)
-    with pytest.raises(ValueError, match="holds no study 'other'"):
-        best_row(place, "other")
+
+
+def test_a_storage_of_other_studies_than_one_lists_them(tmp_path):
+    place = f"sqlite:///{tmp_path}/s.db"
+    with pytest.raises(ValueError, match="there is no file"):
+        best_row(place)
+    assert not list(tmp_path.iterdir())
+    opened = open_storage(place)
+    with pytest.raises(ValueError, match="s.db' holds no study$"):
+        best_row(place)
+    for name in ("one", "two"):
+        optuna.create_study(storage=opened, study_name=name)
+    with pytest.raises(ValueError, match="s.db' holds several studies; name one of these: one; two"):
+        best_row(place)
+    with pytest.raises(ValueError, match="holds no study 'three'; name one of these: one; two"):
+        best_row(place, "three")
+    with pytest.raises(ValueError, match="the study 'one' .* was not made by a sweep"):
+        best_row(place, "one")
 
 
 # How a trial ends
@@ -244,7 +262,7 @@ def test_a_diverging_trial_is_pruned_with_the_reason(graph, monkeypatch):
 
 
 def test_of_one_trial_too_many_only_the_last_gives_way(graph):
-    study = sweep(graph, trials=0, settings=QUICK)
+    study = sweep(graph, timeout=0, settings=QUICK)
     late = [study.ask() for _ in range(4)]
     run = Objective(search_of(graph, method="weak", settings=QUICK, fixed=sorted(QUICK)), trials=3)
     with pytest.raises(objective.Surplus):
@@ -310,7 +328,7 @@ def call(request, graph, tmp_path, monkeypatch):
     place = {"sqlite": f"sqlite:///{tmp_path}/s.db", "journal": f"{tmp_path}/s.log", "postgresql": server}
     call = {"data": graph, "method": "weak", "settings": QUICK, "space": "own.space", "storage": place[request.param]}
     call["study_name"] = f"test {time.time()}"
-    sweep(**call, trials=0)
+    sweep(**call, timeout=0)
     yield call | {"trials": TRIALS}
     optuna.delete_study(study_name=call["study_name"], storage=open_storage(call["storage"]))
 
