@@ -13,7 +13,7 @@ from mowst.graph.adjacency import adjacency
 from mowst.graph.formats import transposed_csr
 from mowst.graph.frontier import Step
 from mowst.graph.propagate import propagate
-from mowst.nn.experts.base import Expert
+from mowst.nn.experts.base import SUMS, Expert
 from mowst.nn.layers import Layers
 
 # A subgraph with more than this share of the edges is not worth its extraction.
@@ -56,16 +56,26 @@ def fastest_form(expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weigh
     """
     if not isinstance(expert, BasicGNN) or isinstance(expert, Expert) or not isinstance(edge_index, Tensor):
         return edge_index, edge_weight
-    # An explainer needs the messages.
-    if not all(isinstance(conv, MessagePassing) and conv.fuse and not conv.explain for conv in expert.convs):
+    # PyG's sparse product knows single precision alone.
+    if x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
+        return edge_index, edge_weight
+    if not all(isinstance(conv, MessagePassing) and _runs_on_matrix(conv) for conv in expert.convs):
         return edge_index, edge_weight
     matrix = transposed_csr(edge_index, edge_weight, num_nodes=x.size(0))
     return (edge_index, edge_weight) if matrix is None else (matrix, None)
 
 
+def _runs_on_matrix(conv: MessagePassing) -> bool:
+    # An explainer needs the messages, and loops of an improved GCN weigh more on a matrix than on unweighted edges.
+    same = conv.flow == "source_to_target" and not getattr(conv, "improved", False)
+    return bool(conv.fuse and not conv.explain and same)
+
+
 def _is_node_by_node(model: BasicGNN) -> bool:
     norms = (torch.nn.Identity, torch.nn.LayerNorm, torch.nn.BatchNorm1d, BatchNorm)
     flows = all(conv.flow == "source_to_target" and not conv.explain for conv in model.convs)
+    # What a GCN multiplies messages by hangs on degrees in the whole graph, and only its sum has an operator.
+    flows &= all(conv.aggr in SUMS for conv in model.convs if isinstance(conv, GCNConv))
     return model.jk_mode in (None, "last") and flows and all(isinstance(norm, norms) for norm in model.norms)
 
 

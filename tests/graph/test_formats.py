@@ -54,10 +54,24 @@ def test_what_a_matrix_cannot_hold_stays_as_edges(data):
     loop = torch.cat([data.edge_index, torch.tensor([[3], [3]])], dim=1)
     assert transposed_csr(loop, None, 30) is None
     assert transposed_csr(data.edge_index, torch.ones(data.num_edges, requires_grad=True), 30) is None
+    for options in ({"improved": True}, {"flow": "target_to_source"}):
+        expert = GCN(**SIZES, **options)
+        torch.testing.assert_close(call_expert(expert, data.x, data.edge_index), expert(data.x, data.edge_index))
     seen, attention = [], GAT(**SIZES, heads=2)
     attention.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
     call_expert(attention, data.x, data.edge_index)
     assert seen[0] is data.edge_index
+
+
+@pytest.mark.parametrize("kind", [GCN, GraphSAGE, GIN])
+def test_double_and_mixed_precision_run_on_edges(data, kind):
+    expert, x = kind(**SIZES).double(), data.x.double()
+    torch.testing.assert_close(call_expert(expert, x, data.edge_index), expert(x, data.edge_index))
+    with torch.autocast("cpu", torch.bfloat16):
+        expert.float()
+        torch.testing.assert_close(
+            call_expert(expert, data.x, data.edge_index), expert(data.x, data.edge_index).float()
+        )
 
 
 def test_the_matrix_is_made_once(data):

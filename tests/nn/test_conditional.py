@@ -65,7 +65,9 @@ def test_every_expert_answers_some_nodes_as_it_answers_all(name, norm):
 
 @pytest.mark.parametrize("name", PYG)
 @pytest.mark.parametrize(
-    "options", [{}, {"norm": "batch_norm", "jk": "last"}, {"act_first": True, "norm": "graph_norm"}], ids=str
+    "options",
+    [{}, {"aggr": "mean"}, {"norm": "batch_norm", "jk": "last"}, {"act_first": True, "norm": "graph_norm"}],
+    ids=str,
 )
 def test_models_of_pyg_answer_some_nodes_as_they_answer_all(name, options):
     torch.manual_seed(0)

@@ -59,6 +59,8 @@ def test_outputs_and_gradients_are_those_of_pyg(cls, kind):
         {"jk": "last", "act_first": True, "norm": "batch_norm"},
         {"hidden_channels": 40, "out_channels": None},
         {"act": None},
+        {"act": "leaky_relu", "act_kwargs": {"negative_slope": 0.7}},
+        {"num_layers": 3, "norm": "batch_norm", "norm_kwargs": {"eps": 1.0}},
     ],
     ids=str,
 )
@@ -76,6 +78,9 @@ def test_options_are_those_of_pyg(cls, kwargs):
         (GCN, {"normalize": False}),
         (GCN, {"flow": "target_to_source"}),
         (GCN, {"bias": False}),
+        (GCN, {"aggr": "mean"}),
+        (GCN, {"aggr": "sum"}),
+        (GIN, {"aggr": "max"}),
         (GraphSAGE, {"aggr": "max"}),
         (GraphSAGE, {"project": True}),
         (GraphSAGE, {"normalize": True, "root_weight": False}),

@@ -19,6 +19,8 @@ from mowst.nn.experts.blocks import activate, feature_linear, node_norm
 from mowst.nn.layers import Layers
 from mowst.nn.recompute import recomputed
 
+SUMS = ("add", "sum")  # the names of PyG's default aggregation
+
 
 class FastConv(MessagePassing):
     """Mixin in front of a PyG layer whose message passing is the product with a constant matrix.
@@ -165,7 +167,7 @@ class Expert(BasicGNN):
             "sparse_features": sparse_features,
             **kwargs,
         }
-        norm_layer = node_norm(norm, hidden_channels)
+        norm_layer = node_norm(norm, hidden_channels, **(kwargs.get("norm_kwargs") or {}))
         width = hidden_channels if pre_linear else in_channels
         super().__init__(
             width, hidden_channels, num_layers, out_channels, dropout, act=act, norm=norm_layer, jk=jk, **kwargs

@@ -11,11 +11,11 @@ from mowst.graph.features import linear, sparse_features
 from mowst.nn.dropout import Dropout
 
 
-def node_norm(norm: str | None, channels: int | None) -> torch.nn.Module | None:
+def node_norm(norm: str | None, channels: int | None, **kwargs: Any) -> torch.nn.Module | None:
     """PyG's layer of this name, except that "layer_norm" normalizes each node by itself and not the whole graph."""
     if norm in ("layer_norm", "LayerNorm"):
-        return torch.nn.LayerNorm(channels)
-    return normalization_resolver(norm, channels)
+        return torch.nn.LayerNorm(channels, **kwargs)
+    return normalization_resolver(norm, channels, **kwargs)
 
 
 def feature_linear(lin: Any, x: Tensor, sparse: bool | None = None, nodes: Tensor | None = None) -> Tensor:

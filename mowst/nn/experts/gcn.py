@@ -8,7 +8,7 @@ from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptTensor
 
 from mowst.graph.frontier import Step
-from mowst.nn.experts.base import Expert, FastConv
+from mowst.nn.experts.base import SUMS, Expert, FastConv
 
 
 class GCNConv(FastConv, torch_geometric.nn.GCNConv):
@@ -18,7 +18,7 @@ class GCNConv(FastConv, torch_geometric.nn.GCNConv):
         \mathbf{X}^{\prime} = \mathbf{P}_{\mathrm{gcn}} \mathbf{X} \mathbf{\Theta} + \mathbf{b}, \qquad
         \mathbf{P}_{\mathrm{gcn}} = \mathbf{\hat{D}}^{-1/2} \mathbf{\hat{A}} \mathbf{\hat{D}}^{-1/2}
 
-    Gradients of edge weights and PyG's explainers get PyG's own message passing.
+    Other aggregations, gradients of edge weights and PyG's explainers get PyG's own message passing.
     """
 
     kind = "gcn"
@@ -26,8 +26,8 @@ class GCNConv(FastConv, torch_geometric.nn.GCNConv):
 
     def multiplies(self, x: Tensor, edge_weight: Tensor | None = None) -> bool:
         learned = edge_weight is not None and edge_weight.requires_grad
-        usual = self.normalize and not learned and not is_uninitialized_parameter(self.lin.weight)
-        return usual and super().multiplies(x)
+        usual = self.normalize and self.aggr in SUMS and not learned
+        return usual and not is_uninitialized_parameter(self.lin.weight) and super().multiplies(x)
 
     def options(self) -> dict[str, float]:
         return {"improved": self.improved, "add_self_loops": self.add_self_loops}

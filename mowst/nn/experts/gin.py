@@ -9,7 +9,7 @@ from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptPairTensor
 
 from mowst.graph.frontier import Step
-from mowst.nn.experts.base import Expert, FastConv
+from mowst.nn.experts.base import SUMS, Expert, FastConv
 from mowst.nn.experts.mlp import MLP
 
 
@@ -21,16 +21,16 @@ class GINConv(FastConv, torch_geometric.nn.GINConv):
         \mathbf{X}^{\prime} = h(\mathbf{P}_{\mathrm{gin}} \mathbf{X}), \qquad
         \mathbf{P}_{\mathrm{gin}} = \mathbf{A} + (1 + \epsilon) \mathbf{I}
 
-    whose first linear map runs on the cheaper side of the product. A trained :math:`\epsilon`, bipartite features and
-    PyG's explainers get PyG's own message passing.
+    whose first linear map runs on the cheaper side of the product. A trained :math:`\epsilon`, other aggregations,
+    bipartite features and PyG's explainers get PyG's own message passing.
     """
 
     kind = "gin"
     propagate_type = {"x": OptPairTensor}
 
     def multiplies(self, x: Tensor, edge_weight: Tensor | None = None) -> bool:
-        learned = isinstance(self.eps, torch.nn.Parameter)
-        return not learned and not is_uninitialized_parameter(self.nn.lins[0].weight) and super().multiplies(x)
+        usual = self.aggr in SUMS and not isinstance(self.eps, torch.nn.Parameter)
+        return usual and not is_uninitialized_parameter(self.nn.lins[0].weight) and super().multiplies(x)
 
     def options(self) -> dict[str, float]:
         return {"eps": float(self.eps)}
@@ -54,7 +54,8 @@ class GIN(Expert, torch_geometric.nn.GIN):
             hidden_channels=out_channels,
             out_channels=out_channels,
             norm=self._args["norm"],
-            act=self._args["act"],
+            norm_kwargs=self.norm_kwargs,
+            act=self.act,
             act_first=self.act_first,
         )
         return GINConv(mlp, **kwargs)

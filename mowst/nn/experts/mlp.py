@@ -28,7 +28,9 @@ class MLP(torch_geometric.nn.MLP):
         num_layers (int): Number of linear layers. (default: :obj:`2`)
         dropout (float): Dropout probability of the hidden samples. (default: :obj:`0.0`)
         norm (str, optional): Normalization; "layer_norm" normalizes each node by itself. (default: :obj:`None`)
-        act (str): Activation. (default: :obj:`"relu"`)
+        norm_kwargs (dict, optional): Further arguments of the normalization. (default: :obj:`None`)
+        act (str or torch.nn.Module): Activation; a module is not described in a saved model.
+            (default: :obj:`"relu"`)
         act_first (bool): Whether the activation comes before the normalization. (default: :obj:`False`)
         skip (bool): Whether hidden samples of equal width are added, which changes three layers and more.
             (default: :obj:`False`)
@@ -51,7 +53,8 @@ class MLP(torch_geometric.nn.MLP):
         num_layers: int = 2,
         dropout: float = 0.0,
         norm: str | None = None,
-        act: str = "relu",
+        norm_kwargs: dict[str, Any] | None = None,
+        act: str | torch.nn.Module = "relu",
         act_first: bool = False,
         skip: bool = False,
         sparse_features: bool | None = None,
@@ -72,14 +75,15 @@ class MLP(torch_geometric.nn.MLP):
         self.skip = skip
         self.sparse_features = sparse_features
         self.dropout = Dropout(dropout)
-        norms = [node_norm(norm, hidden_channels) or torch.nn.Identity() for _ in range(num_layers - 1)]
-        self.norms = torch.nn.ModuleList(norms)
+        self.norm_kwargs = norm_kwargs
+        norms = [node_norm(norm, hidden_channels, **(norm_kwargs or {})) for _ in range(num_layers - 1)]
+        self.norms = torch.nn.ModuleList(layer or torch.nn.Identity() for layer in norms)
         self._act_name = act
 
     def constructor_args(self) -> dict[str, Any]:
         """The arguments that would construct this module anew."""
         sizes = ("in_channels", "out_channels", "hidden_channels", "num_layers")
-        names = (*sizes, "norm", "act_first", "skip", "sparse_features")
+        names = (*sizes, "norm", "norm_kwargs", "act_first", "skip", "sparse_features")
         return {name: getattr(self, name) for name in names} | {"dropout": self.dropout.p, "act": self._act_name}
 
     def forward(self, x: Tensor) -> Tensor:
