@@ -217,6 +217,22 @@ def test_errors_are_one_sentence_and_leave_nothing(here, capsys, command, messag
     assert not list(here.iterdir())
 
 
+def test_a_study_tells_why_runs_failed_until_they_are_mended(here, capsys):
+    (here / "rows.yaml").write_text("rows: [{data: ./mine, method: weak, splits: 1, epochs: 2, hidden_channels: 8}]")
+    (here / "mine").mkdir()
+    for command in (["study", "rows.yaml", "found"], ["study", "rows.yaml", "found"]):
+        assert main(command) == 1
+        captured = capsys.readouterr()
+        assert "0 runs finished, 1 failed" in captured.out
+        assert "./mine gcn weak 0: FileNotFoundError: mine lacks features" in captured.err
+        assert captured.err.endswith("mowst: 1 of 1 runs failed; --retry_failed true runs them again\n")
+    (here / "mine").rmdir()
+    write_pets(here / "mine", "cat", "dog")
+    assert main(["study", "rows.yaml", "found", "--retry_failed", "true"]) == 0
+    captured = capsys.readouterr()
+    assert "1 runs finished, 0 failed" in captured.out and captured.err == ""
+
+
 def test_datasets_lists_what_can_be_typed(here, capsys):
     assert main(["datasets"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]

@@ -1,6 +1,7 @@
 r""":obj:`mowst study`, :obj:`sweep`, :obj:`best`, :obj:`report`."""
 
 import shlex
+import sys
 from pathlib import Path
 
 import yaml
@@ -26,9 +27,14 @@ def study(options: Namespace) -> None:
     for cell in cells:
         refuse_import_paths(cell.model_config, trust)
     run_study(cells, folder, **arguments, report=lambda line: print(line["status"], line["name"], line["seed"]))
-    lines = newest_lines(read_lines(Path(folder) / RESULTS))
-    failed = [line for line in lines if line["status"] == "failed"]
-    print(f"{len(lines) - len(failed)} runs finished, {len(failed)} failed; tables and plots: mowst report {folder}")
+    lines = {line["id"]: line for line in newest_lines(read_lines(Path(folder) / RESULTS))}
+    ended = [lines[cell.id] for cell in cells if cell.id in lines]
+    failed = [line for line in ended if line["status"] == "failed"]
+    print(f"{len(ended) - len(failed)} runs finished, {len(failed)} failed; tables and plots: mowst report {folder}")
+    for line in failed:
+        print(f"{line['name']} {line['seed']}: {line['error']}", file=sys.stderr)
+    if failed:
+        raise ChildProcessError(f"{len(failed)} of {len(ended)} runs failed; --retry_failed true runs them again")
 
 
 def sweep_parser() -> ArgumentParser:

@@ -29,6 +29,7 @@ from mowst.data import find_dataset
 from mowst.io import read_yaml
 from mowst.nn.build import ModelConfig
 from mowst.presets import preset
+from mowst.study.values import ROW_TYPES, typed
 from mowst.train import TrainConfig
 from mowst.train.config import check_method
 
@@ -36,7 +37,7 @@ TASK_SETTINGS: dict[str, Any] = {"transforms": [], "metric": None, "class_weight
 MODEL_SETTINGS = [entry.name for entry in fields(ModelConfig) if entry.name != "strong"]
 TRAIN_SETTINGS = [entry.name for entry in fields(TrainConfig)]
 SETTINGS = [*MODEL_SETTINGS, *TRAIN_SETTINGS, *TASK_SETTINGS]
-ROW_KEYS = ["name", "data", "strong", "method", "seeds", "splits", "preset", "published"]
+ROW_KEYS = list(ROW_TYPES)
 SPLIT_FILES = {"splits", "train", "train_mask"}
 
 
@@ -69,7 +70,7 @@ class Cell:
     published: dict[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        _check_known(self.settings, SETTINGS, "setting")
+        check_known(self.settings, SETTINGS, "setting")
         experts = ("weak", *(f"middle{k}" for k, _ in enumerate(self.settings.get("middle", ()), start=1)), "strong")
         object.__setattr__(self, "method", check_method(self.method, self.train_config, experts))
         object.__setattr__(self, "name", self.name or f"{self.data} {self.strong} {self.method}")
@@ -102,9 +103,11 @@ def read_rows(path: str | PathLike[str]) -> list[dict[str, Any]]:
     r"""The rows of a YAML file: those of all its entries that are lists.
 
     Raises:
-        ValueError: If the file is no such file.
+        ValueError: If the file is no such file, or has no row.
     """
     rows = [row for table in read_yaml(Path(path)).values() if isinstance(table, list) for row in table]
+    if not rows:
+        raise ValueError(f"{path} has no row: write a list of them, such as 'rows: [{{data: cora, method: mowst}}]'")
     if wrong := [row for row in rows if not isinstance(row, dict)]:
         raise ValueError(f"{path}: a row is a mapping such as {{data: cora, method: mowst}}, found {wrong[0]!r}")
     return rows
@@ -114,16 +117,24 @@ def expand(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
     r"""The runs that rows stand for, each once; seed by seed within a row.
 
     Raises:
-        ValueError: If a row has no data, an unknown key (the nearest known one is named), or a run is impossible.
+        ValueError: If a row has no data, an unknown key (the nearest known one is named) or a value of a wrong type,
+            or a run is impossible, or a row means none.
     """
-    cells = {cell.id: cell for row in rows for cell in _cells(row)}
+    cells: dict[str, Cell] = {}
+    for row in rows:
+        if not (found := {cell.id: cell for cell in _cells(row)}):
+            raise ValueError(
+                f"the row {dict(row)} means no run: one of its lists, or the number of seeds, is empty or 0"
+            )
+        cells |= found
     return list(cells.values())
 
 
 def _cells(row: Mapping[str, Any]) -> Iterator[Cell]:
-    _check_known(row, [*ROW_KEYS, *SETTINGS], "key")
+    check_known(row, [*ROW_KEYS, *SETTINGS], "key")
     if "data" not in row:
         raise ValueError(f"the row {dict(row)} names no data")
+    row = {key: typed(key, value) for key, value in row.items()}
     parts = [_list(row.get(key, default)) for key, default in (("strong", "gcn"), ("method", "mowst"))]
     for seed, data, strong, method in product(_range(row.get("seeds", 1)), _list(row["data"]), *parts):
         settings = preset(data, row["preset"], strong) if "preset" in row else {}
@@ -148,7 +159,8 @@ def split_of(data: str, seed: int) -> int:
     return seed % int(published[1]) if published else seed
 
 
-def _check_known(given: Mapping[str, Any], known: Sequence[str], kind: str) -> None:
+def check_known(given: Mapping[str, Any], known: Sequence[str], kind: str) -> None:
+    r"""Raises a :obj:`ValueError` if a key is none of those known; names the nearest one."""
     for key in given:
         if key not in known:
             near = "".join(f"; did you mean '{match}'?" for match in get_close_matches(key, known, n=1))

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from mowst.allocator import keep_freed_memory
 from mowst.presets import PRESETS
 from mowst.presets import preset as preset_of
-from mowst.study.cell import SETTINGS, Cell
+from mowst.study.cell import SETTINGS, check_known
 from mowst.study.objective import ACTIVE, Objective, Search, Surplus
 from mowst.study.runner import START_METHOD
 from mowst.study.space import find_space, flat, nested, point_of
@@ -102,7 +102,7 @@ def sweep(
     held = _settings_of(preset_of(data, name=preset, strong=strong)) | fixed
     splits = None if splits is None else list(splits)
     search = Search(data, strong, method, space, seeds, splits, held, sorted(flat(fixed)))
-    Cell(data, strong, method, settings=held)
+    check_known(held, SETTINGS, "setting")
     find_space(space)
     objective = Objective(search, trials, trial_seconds, root, device)
     objective.check()

@@ -5,7 +5,8 @@ import pytest
 from mowst import TrainConfig
 from mowst.nn.build import ModelConfig
 from mowst.study import Cell, expand, read_rows
-from mowst.study.cell import split_of
+from mowst.study.cell import ROW_KEYS, SETTINGS, split_of
+from mowst.study.values import TYPES
 from mowst.train import METHODS
 
 ROW = {"data": ["digits", "cora"], "strong": ["gcn", "sage"], "method": list(METHODS), "seeds": 3}
@@ -96,12 +97,33 @@ def test_a_folder_has_one_split_or_as_many_as_seeds(tmp_path):
             {"data": "cora", "method": "strong", "calibrate": True, "gate_fit": "train"},
             "calibrate changes nothing in 'strong'",
         ),
+        ({"data": 3}, r"data must be str \| list\[str\], got 3"),
+        ({"data": "cora", "name": 5}, "name must be str, got 5"),
+        ({"data": "cora", "weak": 5}, "weak must be str, got 5"),
+        ({"data": "cora", "lr": "high"}, "lr must be float, got 'high'"),
+        ({"data": "cora", "epochs": "many"}, "epochs must be int, got 'many'"),
+        ({"data": "cora", "inductive": "maybe"}, "inductive must be bool, got 'maybe'"),
+        ({"data": "cora", "published": 80}, "published must be .*, got 80"),
+        ({"data": "cora", "middle": "gcn"}, r"middle must be tuple\[str, ...\], got 'gcn'"),
+        ({"data": "cora", "transforms": "undirected"}, r"transforms must be list\[str\], got 'undirected'"),
+        ({"data": "cora", "seeds": 0}, "means no run"),
+        ({"data": [], "seeds": 2}, "means no run"),
         ({"data": "cora", "preset": "tuned"}, "preset 'tuned' has no row for cora with gcn"),
     ],
 )
 def test_impossible_rows_are_refused(row, problem):
     with pytest.raises(ValueError, match=problem):
         expand([row])
+
+
+def test_every_key_of_a_row_has_a_type():
+    assert TYPES.keys() == {*ROW_KEYS, *SETTINGS}
+
+
+@pytest.mark.parametrize("value", [False, "false"])
+def test_what_means_false_is_false(value):
+    (cell,) = expand([{"data": "cora", "inductive": value}])
+    assert cell.settings["inductive"] is False
 
 
 def test_settings_of_a_cell_that_nobody_knows_are_refused():
@@ -120,6 +142,10 @@ def test_rows_are_those_of_all_lists_of_a_file(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text("shared: &s {lr: 1e-3}\na:\n  - {<<: *s, data: cora}\nb:\n  - {data: digits, seeds: 2}\n")
     assert read_rows(path) == [{"data": "cora", "lr": 0.001}, {"data": "digits", "seeds": 2}]
+    for content in ("rows: {data: cora}", "data: cora", "rows: []"):
+        path.write_text(content)
+        with pytest.raises(ValueError, match="study.yaml has no row"):
+            read_rows(path)
     path.write_text("rows: [cora]")
     with pytest.raises(ValueError, match="a row is a mapping"):
         read_rows(path)
