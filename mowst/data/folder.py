@@ -84,17 +84,19 @@ def load_folder(
     data = _edges(files["edges"], nodes)
     data.x = torch.from_numpy(features.values)
     data.y, names = _labels(files["labels"], nodes)
-    if nodes.ids is not None:
-        data.node_ids = nodes.ids.tolist()
-    if names:
-        data.class_names = names
     if not bool((data.y >= 0).any()):
         raise ValueError(f"{files['labels']} holds no label")
     published = read_splits(files, nodes)
     data, repaired = repair(data)
+    data = transform(data, transforms)
+    # Afterwards, as a transform takes a list as long as the edges for values of edges.
+    if nodes.ids is not None:
+        data.node_ids = nodes.ids.tolist()
+    if names:
+        data.class_names = names
     try:
         task = GraphTask(
-            transform(data, transforms),
+            data,
             masks=choose_split(data, split, draw=stratified_split, published=published),
             num_classes=int(data.y.max()) + 1,
             metric=metric,

@@ -13,9 +13,9 @@ TRANSFORMS: dict[str, Callable[[Data], Data]] = {
 
 
 def transform(data: Data, names: Sequence[str]) -> Data:
-    r"""Applies the named transforms in their order: :obj:`"normalize-features"` (each node's features sum to one),
-    :obj:`"self-loops"` (one at every node), :obj:`"undirected"` (every edge runs both ways, once, with the mean weight
-    of those that are given).
+    r"""Applies the named transforms in their order: :obj:`"normalize-features"` (each node's features, less the least
+    of all, are divided by their sum where that is above one), :obj:`"self-loops"` (one at every node),
+    :obj:`"undirected"` (every edge runs both ways, once, with the mean weight of those that are given).
 
     Raises:
         ValueError: If a name is unknown.

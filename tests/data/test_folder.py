@@ -176,6 +176,16 @@ def test_edges_run_as_they_are_given_unless_asked(tmp_path):
     assert task.data.edge_weight.tolist() == [2, 2, 5, 5] and task.preprocessing == ("undirected",)
 
 
+@pytest.mark.parametrize("name", ["undirected", "self-loops", "normalize-features"])
+def test_as_many_edges_as_nodes_are_transformed_like_any(tmp_path, name):
+    edges = [EDGES[k % 4] for k in range(len(IDS))]
+    labels = [["cat"], ["dog"]] * 3
+    named = NAMED | {"edges": [["source", "target"], *([IDS[u], IDS[v]] for u, v in edges)], "labels": labels}
+    task = load_folder(write(tmp_path / "named", named), transforms=[name])
+    assert same(task, load_folder(write(tmp_path / "plain", PLAIN | {"edges": edges}), transforms=[name]))
+    assert task.data.node_ids == IDS and task.data.class_names == ["cat", "dog"]
+
+
 def test_repairs_are_logged(tmp_path, caplog):
     folder = write(tmp_path, PLAIN | {"extra": [[1]]})
     os.remove(folder / "features.csv")
