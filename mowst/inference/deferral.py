@@ -135,7 +135,7 @@ def deferral_cost(
     data, budgets = task.data, (None, *shares)
     (weak, strong), gate = _logits(model, task)
     seconds: dict[float | None, list[float]] = {budget: [] for budget in budgets}
-    route, model.route = model.route, "mixture"  # any other answers with one expert, whatever the budget
+    route, model.route = model.route, "mixture"  # both experts, where there is no budget
     try:
         for _ in range(repeats + 1):
             for budget in budgets:

@@ -82,7 +82,7 @@ class Predictor:
         data (Data): the graph, with :obj:`x`, :obj:`edge_index` and, if the model wants them, :obj:`edge_weight`; not
             copied, so it must not be changed in place.
         threshold (float, optional): see :meth:`~mowst.nn.cascade.Cascade.predict`; without threshold and budget the
-            mixture answers. (default: :obj:`None`)
+            model's route answers. (default: :obj:`None`)
         budget (float, optional): the share of the nodes of each call that the strong one of two experts answers.
             (default: :obj:`None`)
         cache (bool, optional): whether rows of layers are kept from call to call. (default: :obj:`False`)
@@ -231,12 +231,12 @@ class Predictor:
             edges = (self._edge_index, self._edge_weight)
             return model.logits(k, self._x, *edges, nodes=nodes, cache=self._caches[k], trace=trace)
 
-        if model.route != "mixture":
-            k = model.expert_names.index(model.route)
-            return logits(k, nodes).softmax(dim=-1), torch.full_like(nodes, k)
         if self._rule is not None:
             answer, expert = routed(model, self._rule, self._x, logits, nodes)
             return answer.softmax(dim=-1), expert
+        if model.route != "mixture":
+            k = model.expert_names.index(model.route)
+            return logits(k, nodes).softmax(dim=-1), torch.full_like(nodes, k)
         each = [logits(k, nodes) for k in range(last + 1)]
         gates = [model.gate(k, each[k], self._x[nodes]) for k in range(last)]
         return model.mixture(each, gates), torch.full_like(nodes, last)

@@ -67,8 +67,8 @@ def choose_threshold(
         task (GraphTask): its task.
         max_drop (float, optional): the accuracy :math:`m` that may be lost. (default: :obj:`0.005`)
         delta (float, optional): the probability :math:`\delta` of a wrong claim. (default: :obj:`0.05`)
-        reference (str, optional): the policy to compare with: the :obj:`"mixture"`, or the :obj:`"strong"` expert on
-            all nodes. (default: :obj:`"mixture"`)
+        reference (str, optional): the policy to compare with, whatever the model's route: the :obj:`"mixture"`, or the
+            :obj:`"strong"` expert on all nodes. (default: :obj:`"mixture"`)
         nodes (Tensor, optional): ids of the labelled calibration nodes, by default those labelled nodes that are in no
             split. (default: :obj:`None`)
         num_candidates (int, optional): the number of thresholds tried. (default: :obj:`100`)
@@ -118,9 +118,10 @@ def choose(
     # A bet needs nodes in an order that tells nothing of them.
     order = np.random.default_rng(0).permutation(len(confidence))
     weak, strong, reference, confidence = (array[order] for array in (weak, strong, reference, confidence))
-    # Fixed before any label is seen: quantiles of the confidence, from no node to all nodes for the weak expert.
+    # Fixed before any label is seen: above 1, in any precision, then quantiles of the confidence: from no node to all
+    # nodes for the weak expert.
     ranks = np.linspace(1, 0, num_candidates)
-    thresholds = [math.nextafter(1, 2), *np.quantile(confidence, ranks, method="higher")]
+    thresholds = [2.0, *np.quantile(confidence, ranks, method="higher")]
     chosen = None
     for threshold in thresholds:
         lost = reference - np.where(confidence >= threshold, weak, strong)

@@ -1,5 +1,7 @@
 r"""A model from names and numbers, as command lines and YAML files give them."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import Parameter, signature
 from typing import Any, Literal
@@ -36,6 +38,9 @@ class ModelConfig:
         weak_args: further constructor arguments of the weak expert, which come before the sizes above.
         strong_args: the same for the strong expert, such as norm, skip, heads.
         gate_args: the same for the confidence.
+
+    Raises:
+        ValueError: if a width is below 1.
     """
 
     weak: str = "mlp"
@@ -51,6 +56,11 @@ class ModelConfig:
     weak_args: Arguments = field(default_factory=dict)
     strong_args: Arguments = field(default_factory=dict)
     gate_args: Arguments = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for given in (vars(self), self.weak_args, self.strong_args, self.gate_args):
+            if isinstance(width := given.get("hidden_channels"), int) and width < 1:
+                raise ValueError(f"hidden_channels must be at least 1, got {width}")
 
 
 def build_model(config: ModelConfig, *, in_channels: int, out_channels: int, num_nodes: int | None = None) -> Cascade:
@@ -72,20 +82,24 @@ def build_model(config: ModelConfig, *, in_channels: int, out_channels: int, num
         "dropout": config.dropout,
     }
     shape = {"in_channels": in_channels, "out_channels": out_channels, "num_nodes": num_nodes}
-    experts = {"weak": build_expert(config.weak, **shape | sizes | config.weak_args)}
-    for number, name in enumerate(config.middle, start=1):
-        experts[f"middle{number}"] = build_expert(name, **shape | sizes)
-    experts["strong"] = build_expert(config.strong, **shape | sizes | config.strong_args)
-    gates = [
-        build_confidence(
-            config.confidence,
-            in_channels=in_channels,
-            num_classes=out_channels,
-            gate_features=config.gate_features,
-            **sizes | config.gate_args,
-        )
-        for _ in range(len(experts) - 1)
-    ]
+    given = {"weak": (config.weak, config.weak_args)}
+    given |= {f"middle{number}": (name, {}) for number, name in enumerate(config.middle, start=1)}
+    given |= {"strong": (config.strong, config.strong_args)}
+    experts, gates = {}, []
+    for part, (name, arguments) in given.items():
+        with _naming(f"{part} expert", name, arguments):
+            experts[part] = build_expert(name, **shape | sizes | arguments)
+    for _ in range(len(experts) - 1):
+        with _naming("confidence", config.confidence, config.gate_args):
+            gates.append(
+                build_confidence(
+                    config.confidence,
+                    in_channels=in_channels,
+                    num_classes=out_channels,
+                    gate_features=config.gate_features,
+                    **sizes | config.gate_args,
+                )
+            )
     if config.middle:
         return Cascade(experts, gates, config.mix, config.detach_dispersion)
     return Mowst(experts["weak"], experts["strong"], gates[0], config.mix, config.detach_dispersion)
@@ -120,3 +134,14 @@ def build_confidence(
     if gate_features or ("in_channels" in taken and taken["in_channels"].default is Parameter.empty):
         given["in_channels"] = in_channels
     return CONFIDENCES.build(name, **{key: value for key, value in given.items() if key in taken})
+
+
+@contextmanager
+def _naming(part: str, name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+    # Constructors say by a TypeError that they know no such argument, or make nothing of its value.
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(
+            f"the {part} '{name}' cannot be built with the arguments {dict(arguments)}: {error}"
+        ) from error

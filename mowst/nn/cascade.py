@@ -10,9 +10,12 @@ from torch_geometric.nn.inits import reset
 
 from mowst.nn.contract import call_confidence, call_expert
 from mowst.nn.evaluating import evaluating
-from mowst.nn.mixture import candidate_mixes, mixture_prob, most_probable
+from mowst.nn.mixture import MIXES, candidate_mixes, mixture_prob, most_probable
 from mowst.nn.routing import routed, routing_rule
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
+
+# Names of routes, choices and methods beside those of experts.
+RESERVED = ("mixture", *MIXES, "mowst", "mowst-star")
 
 
 class CascadeOutput(NamedTuple):
@@ -54,8 +57,8 @@ class Cascade(torch.nn.Module):
             confidence. (default: :obj:`False`)
 
     Raises:
-        ValueError: if there are fewer than two experts, not one confidence fewer than experts, or :obj:`mix` is
-            unknown.
+        ValueError: if there are fewer than two experts, not one confidence fewer than experts, two parts of one name or
+            one called like a mixture or method, or if :obj:`mix` is unknown.
 
     Shapes:
         - **input:** node features :math:`(N, F)`, edge indices :math:`(2, E)`, edge weights :math:`(E)` *(optional)*
@@ -76,6 +79,9 @@ class Cascade(torch.nn.Module):
                 "give two experts or more, and a confidence for each but the last: got "
                 f"{len(experts)} experts, {len(confidences)} confidences"
             )
+        names = (*experts, *confidences)
+        if unfit := [name for name in names if name in RESERVED or names.count(name) > 1]:
+            raise ValueError(f"no part can be called {unfit[0]!r}: that is {list(RESERVED)}, or another part's name")
         self.expert_names = tuple(experts)
         self.gate_names = tuple(confidences)
         for name, part in (experts | confidences).items():
@@ -173,9 +179,10 @@ class Cascade(torch.nn.Module):
         generator: torch.Generator | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        r"""The predicted classes of shape :math:`(N)`, in evaluation mode and without gradients. The mixture answers,
-        or, where one of the three choices is made, each node is answered by one expert alone, and an expert runs for
-        the nodes that reach it: layer by layer on those that it must compute, where that is cheaper than all nodes.
+        r"""The predicted classes of shape :math:`(N)`, in evaluation mode and without gradients. Who answers is
+        :attr:`route`; or, where one of the three choices is made, whatever the route, the confidences send each node to
+        one expert alone, and an expert runs for the nodes that reach it: layer by layer on those that it must compute,
+        where that is cheaper than all nodes.
 
         Args:
             x (Tensor): node features of shape :math:`(N, F)`.
@@ -204,11 +211,11 @@ class Cascade(torch.nn.Module):
             return self.logits(k, x, edge_index, edge_weight, nodes=nodes, **kwargs if k == last else {})
 
         with evaluating(self):
+            if rule is not None:
+                return most_probable(routed(self, rule, x, logits)[0])
             if self.route != "mixture":
                 return most_probable(logits(self.expert_names.index(self.route), None))
-            if rule is None:
-                return most_probable(Cascade.forward(self, x, edge_index, edge_weight, **kwargs).prob)
-            return most_probable(routed(self, rule, x, logits)[0])
+            return most_probable(Cascade.forward(self, x, edge_index, edge_weight, **kwargs).prob)
 
     def as_module(self, output: str = "prob") -> torch.nn.Module:
         r"""This model as a module that returns one plain tensor, for explainers and metrics.

@@ -60,12 +60,12 @@ def rebuild_part(spec: Mapping[str, Any], role: str, trust: bool = False) -> tor
 
 
 def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: object) -> None:
-    r"""Loads tensors into a model.
+    r"""Loads tensors into a model, whose floating point numbers get the precision that they have.
 
     Raises:
         ValueError: if they do not fit it exactly.
     """
-    wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    wanted = {k: value for k, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
     problems = [f"{name} is missing" for name in wanted.keys() - state.keys()]
     problems += [f"{name} is not in the model" for name in state.keys() - wanted.keys()]
     problems += [
@@ -75,5 +75,8 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: ob
     ]
     if problems:
         raise ValueError(f"the weights in '{source}' do not fit the model: " + "; ".join(sorted(problems)))
+    for name, value in wanted.items():
+        if not is_lazy(value) and value.is_floating_point():
+            value.data = value.data.to(state[name].dtype)
     extra = {name: value for name, value in model.state_dict().items() if not isinstance(value, Tensor)}
     model.load_state_dict({**state, **extra})

@@ -80,8 +80,9 @@ class Batches:
         neighbor    some training nodes with the graph that they and sampled neighbours induce, sampled by
                     torch_geometric.loader.NeighborLoader
 
-    Of this graph our experts get the operators that :class:`~mowst.graph.part.Part` describes, and others the edges
-    with their weights, and so the degrees in it. Norms over nodes see the nodes of the batch.
+    A batch has two training nodes or more, if there are two. Of its graph our experts get the operators that
+    :class:`~mowst.graph.part.Part` describes, and others the edges with their weights, and so the degrees in it. Norms
+    over nodes see the nodes of the batch.
 
     Args:
         task (GraphTask): the task.
@@ -142,12 +143,24 @@ class Batches:
         size = self.task.num_nodes if self.graph and self._sampler is None else self._weights.numel()
         order = torch.randperm(size)
         if self.config.batches == "neighbor":
-            return order.split(self.config.batch_size or BATCH_SIZE)
-        parts = order.tensor_split(min(self.config.num_parts or NUM_PARTS, size))
-        if not self.graph:
-            return parts
-        learns = self._row_of.cpu() >= 0
-        return [part for part in parts if learns[part].any()]
+            parts = order.split(self.config.batch_size or BATCH_SIZE)
+        else:
+            parts = order.tensor_split(min(self.config.num_parts or NUM_PARTS, size))
+        learns = self._row_of.cpu() >= 0 if self.graph and self._sampler is None else torch.ones(size, dtype=torch.bool)
+        return _joined([part for part in parts if learns[part].any()], learns)
+
+
+def _joined(parts: list[Tensor], learns: Tensor) -> list[Tensor]:
+    # A norm over the training nodes of a batch has no variance of one: it joins the nodes behind it, the last those
+    # before it.
+    joined: list[Tensor] = []
+    for k, part in enumerate(parts):
+        alone = k == len(parts) - 1 and int(learns[part].sum()) < 2
+        if joined and (alone or int(learns[joined[-1]].sum()) < 2):
+            joined[-1] = torch.cat([joined[-1], part])
+        else:
+            joined.append(part)
+    return joined
 
 
 def check_sampler(config: TrainConfig) -> None:

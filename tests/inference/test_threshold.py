@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mowst import GCN, MLP, Cascade, LearnedConfidence, Mowst, PowerConfidence, fit
-from mowst.inference import choose_threshold
+from mowst.inference import Predictor, choose_threshold
 from mowst.inference.threshold import choose, rejects
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
@@ -51,6 +51,12 @@ def test_a_perfect_weak_expert_answers_all_and_a_useless_one_nothing():
     assert hard.activated == 1.0 and hard.threshold > 1
 
 
+def test_a_confidence_of_one_in_single_precision_is_passed_on_where_all_are():
+    ones, zeros = np.ones(1000, dtype=int), np.zeros(1000, dtype=int)
+    sure = np.ones(1000, dtype=np.float32)
+    assert choose(zeros, ones, ones, sure, max_drop=0.005, delta=0.05).activated == 1.0
+
+
 def test_too_few_nodes_for_any_claim_tell_how_many_would_do():
     def at(count):
         ones, confidence = np.ones(count, dtype=int), np.linspace(0, 1, count)
@@ -63,7 +69,8 @@ def test_too_few_nodes_for_any_claim_tell_how_many_would_do():
     assert choose(ones, zeros, ones, np.linspace(0, 1, 50), max_drop=0.005, delta=0.05).needed is None
 
 
-def test_a_choice_for_a_model_holds_on_its_calibration_nodes(make_task):
+@pytest.mark.parametrize("route", ["mixture", "strong", "weak"])
+def test_a_choice_for_a_model_holds_on_its_calibration_nodes(make_task, route):
     task = make_task(num_nodes=3000)
     spare = task.masks["test"].clone()
     spare[task.index("test")[:500]] = False
@@ -71,11 +78,14 @@ def test_a_choice_for_a_model_holds_on_its_calibration_nodes(make_task):
     torch.manual_seed(0)
     model = Mowst(MLP(**SIZES), GCN(**SIZES), LearnedConfidence(8))
     fit(model, task, epochs=40, rounds=1, lr=0.03)
-    model.route = "mixture"
+    model.route = route
     choice = choose_threshold(model, task, max_drop=0.3, reference="strong")
     calibration = spare.nonzero().view(-1)
     assert choice.num_nodes == calibration.numel() and choice.threshold is not None
     labels = model.predict(task.data.x, task.data.edge_index, threshold=choice.threshold)
+    served = Predictor(model, task.data, threshold=choice.threshold).predict(calibration)
+    assert torch.equal(served.labels, labels[calibration])
+    assert served.statistics.activated == pytest.approx(choice.activated)
     out = model(task.data.x, task.data.edge_index)
     right = [(answer == task.data.y)[calibration].double().mean() for answer in (out.strong.argmax(dim=-1), labels)]
     assert float(right[0] - right[1]) == pytest.approx(choice.drop)

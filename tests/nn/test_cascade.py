@@ -125,7 +125,7 @@ def test_a_route_is_one_expert(model, data, mix, k):
     out = model(data.x, data.edge_index)
     torch.testing.assert_close(out.prob, out.logits[k].softmax(dim=-1))
     assert [float(share.mean()) for share in shares(out.confidences)] == [float(j == k) for j in range(3)]
-    assert torch.equal(model.predict(data.x, data.edge_index, threshold=0.0), out.logits[k].argmax(dim=-1))
+    assert torch.equal(model.predict(data.x, data.edge_index), out.logits[k].argmax(dim=-1))
 
 
 def test_a_threshold_asks_one_expert_after_the_other_and_none_in_vain(model, data):
@@ -192,6 +192,13 @@ def test_named_experts_are_saved_and_loaded_with_route_and_temperatures(data, tm
         Mowst.load(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="no part 'strong', only mlp, sage, gcn, confidence1, confidence2"):
         Cascade.load(tmp_path / "model.safetensors", strong=GCN(**SIZES))
+
+
+@pytest.mark.parametrize("names", [("gcn", "gcn"), ("prob", "gate"), ("gcn", "mowst"), ("mixture", "gate")], ids=str)
+def test_names_that_stand_for_something_else_are_refused(names):
+    experts = {"mlp": MLP(**SIZES), names[0]: GCN(**SIZES)}
+    with pytest.raises(ValueError, match="no part can be called"):
+        Cascade(experts, {names[1]: PowerConfidence()})
 
 
 def test_wrong_numbers_of_parts_are_told():

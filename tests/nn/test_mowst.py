@@ -122,7 +122,8 @@ def test_threshold_routes_hard_and_spares_the_strong_expert(model, data):
     model.predict(data.x, data.edge_index)
     assert not calls
     model.route = "strong"
-    assert torch.equal(model.predict(data.x, data.edge_index, threshold=0.0), out.strong.argmax(dim=-1))
+    assert torch.equal(model.predict(data.x, data.edge_index), out.strong.argmax(dim=-1))
+    assert torch.equal(model.predict(data.x, data.edge_index, threshold=middle), routed)  # whatever the route
 
 
 def test_sampled_routing_answers_by_one_expert_each_with_the_share_of_the_confidence(model, data):

@@ -68,6 +68,14 @@ def test_lazy_modules_are_saved_after_their_first_input(tmp_path, data):
     assert same_output(model, Mowst.load(tmp_path / "model.safetensors", weak=torch.nn.LazyLinear(3)), data)
 
 
+def test_a_model_in_double_precision_is_loaded_as_one(tmp_path, data):
+    model = Mowst(MLP(**SIZES), GCN(**SIZES), LearnedConfidence(4)).double().eval()
+    model.save(tmp_path / "model.safetensors")
+    x = data.x.double()
+    loaded = Mowst.load(tmp_path / "model.safetensors").eval()
+    assert torch.equal(loaded(x, data.edge_index).prob, model(x, data.edge_index).prob)
+
+
 def test_torch_state_dict_keeps_the_route(tmp_path, data):
     model, other = (Mowst(MLP(**SIZES), GCN(**SIZES), PowerConfidence()) for _ in range(2))
     model.route = "strong"

@@ -70,6 +70,21 @@ def epoch_of(task, graph, **settings):
             yield batches.make(draw)
 
 
+@pytest.mark.parametrize(
+    ("graph", "settings"),
+    [
+        (False, {"num_parts": 8}),
+        (True, {"num_parts": 20}),
+        (True, {"batches": "neighbor", "batch_size": 7}),
+        (False, {"batches": "neighbor", "batch_size": 1}),
+    ],
+    ids=str,
+)
+def test_no_batch_has_a_single_training_node_whose_norm_has_no_variance(task, sampler, graph, settings):
+    assert task.index("train").numel() % 7 == 1
+    assert all(batch.rows.numel() >= 2 for _ in range(20) for batch in epoch_of(task, graph, **settings))
+
+
 @pytest.mark.parametrize("graph", [False, True])
 @pytest.mark.parametrize("num_parts", [1, 3, 100])
 def test_an_epoch_goes_once_through_the_training_nodes(task, graph, num_parts):
