@@ -142,6 +142,17 @@ def test_predict_writes_what_the_model_answers(here, capsys):
     pd.testing.assert_frame_equal(test, whole.iloc[test["node"]].reset_index(drop=True))
 
 
+def test_another_graph_may_lack_classes_but_has_the_features(here, capsys):
+    write_pets(here / "pets", "0", "1", "2")
+    write_pets(here / "fewer", "1", "0")
+    assert main(["train", "./pets", "--split", "random-0", "--run_dir", "run", "--method", "weak", *QUICK]) == 0
+    for command in ("evaluate", "predict"):
+        assert main([command, "run", "--data", "./fewer"]) == 0
+        assert main([command, "run", "--data", "digits"]) == 1
+        told = "the model of this run reads 4 features and knows 3 classes, 'digits' has 32 and 10"
+        assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("threshold", "expert"), [("0", "mlp"), ("1.1", "gcn")])
 def test_a_threshold_says_which_expert_answers_a_node(here, threshold, expert):
     assert main(["train", "csbm", "--gate_fit", "train", "--run_dir", "run", *QUICK]) == 0
@@ -205,6 +216,13 @@ def test_classes_keep_the_names_that_they_were_trained_with(pets, capsys):
         (["train", "--split", "-1"], "There is no split -1"),
         (["train", "--strong", "torch.nn.Linear"], "cannot be built by name"),
         (["train", "--strong", "gat", "--hidden-channels", "12"], "multiple of the 8 attention heads"),
+        (["train", "--hidden-channels", "0"], "hidden_channels must be at least 1, got 0"),
+        (["train", "--strong_args", "{norn: 1}"], "the strong expert 'gcn' cannot be built"),
+        (["train", "--device", "foo"], "no device 'foo', choose from cpu"),
+        (["train", "--device", "cuda:99"], "no device 'cuda:99', choose from cpu"),
+        (["sweep", "digits", "--device", "foo"], "no device 'foo', choose from cpu"),
+        (["study", "rows.yaml", "found", "--device", "foo"], "no device 'foo', choose from cpu"),
+        (["evaluate", "nowhere", "--device", "foo"], "no device 'foo', choose from cpu"),
         (["predict", "nowhere"], "not the folder of a finished run"),
         (["evaluate", "."], "not the folder of a finished run"),
         (["evaluate", "nowhere"], "not the folder of a finished run"),

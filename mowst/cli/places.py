@@ -21,7 +21,17 @@ def add_places(parser: ArgumentParser) -> None:
 
 
 def device_of(options: Namespace) -> str:
-    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return checked(options.device) or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def checked(device: str | None) -> str | None:
+    r"""Raises a :obj:`ValueError` if a device is not on this machine, and lists those that are."""
+    known, accelerator = ["cpu"], torch.accelerator.current_accelerator()
+    if accelerator and (count := torch.accelerator.device_count()):
+        known += [accelerator.type, *(f"{accelerator.type}:{k}" for k in range(count))]
+    if device and device not in known:
+        raise ValueError(f"this machine has no device '{device}', choose from {', '.join(known)}")
+    return device
 
 
 def load(data: str, root: str | None, split: int | str, config: Mapping[str, Any]) -> GraphTask:

@@ -2,6 +2,7 @@ r""":obj:`mowst evaluate` and :obj:`mowst predict`: the model of a finished run,
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -106,7 +107,7 @@ def _add_run(parser: ArgumentParser) -> None:
 
 
 def _open(options: Namespace) -> tuple[GraphTask, Cascade, dict[str, Any]]:
-    folder = RunFolder.open(options.run)
+    device, folder = device_of(options), RunFolder.open(options.run)
     config = folder.config
     if lacking := [key for key in ("data", "split", "method", "weak", "strong") if key not in config]:
         raise ValueError(f"'{options.run}' was not made by 'mowst train': its config.yaml lacks {', '.join(lacking)}")
@@ -114,5 +115,18 @@ def _open(options: Namespace) -> tuple[GraphTask, Cascade, dict[str, Any]]:
     split = config["split"] if options.split is None else options.split
     task = renumbered(load(data, options.root or config.get("root"), split, config), folder)
     model = (Cascade if config.get("middle") else Mowst).load(folder.model_path, trust=options.trust)
-    device = device_of(options)
-    return task.to(device), model.to(device), config
+    return _fitting(task, model).to(device), model.to(device), config
+
+
+def _fitting(task: GraphTask, model: Cascade) -> GraphTask:
+    r"""A task with the classes of a model, of which its graph may have fewer; refused where sizes cannot fit."""
+    experts = [getattr(model, name) for name in model.expert_names]
+    # Modules by import path need not say their sizes.
+    features, classes = (
+        next((getattr(expert, size) for expert in experts if hasattr(expert, size)), given)
+        for size, given in (("in_channels", task.num_features), ("out_channels", task.num_classes))
+    )
+    if task.num_features != features or task.num_classes > classes:
+        found = f"'{task.name}' has {task.num_features} and {task.num_classes}"
+        raise ValueError(f"the model of this run reads {features} features and knows {classes} classes, {found}")
+    return replace(task, num_classes=classes)

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from mowst.cli.places import checked
 from mowst.cli.trust import refuse_import_paths
 from mowst.study import RESULTS, best_row, expand, newest_lines, read_lines, read_rows, run_study, sweep, write_report
 
@@ -21,6 +22,7 @@ def study_parser() -> ArgumentParser:
 
 
 def study(options: Namespace) -> None:
+    checked(options.device)
     arguments = options.as_dict()
     cells, folder = expand(read_rows(arguments.pop("rows"))), arguments.pop("folder")
     trust = arguments.pop("trust")
@@ -44,6 +46,7 @@ def sweep_parser() -> ArgumentParser:
 
 
 def search(options: Namespace) -> None:
+    checked(options.device)
     found = sweep(**options.as_dict())
     if not any(trial.state.name == "COMPLETE" for trial in found.trials):
         raise ValueError(f"{found.study_name}: none of {len(found.trials)} trials was completed")
