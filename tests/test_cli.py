@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mowst import Mowst, load_task
-from mowst.cli.commands import main, read
+from mowst.cli.commands import COMMANDS, main, read
 from mowst.data import DATASETS
 from mowst.io import read_json, read_yaml
 from mowst.train import RunFolder
@@ -277,12 +277,15 @@ def test_only_what_is_on_disk_is_compared(here, capsys, monkeypatch):
     assert not list(here.iterdir())
 
 
-def test_help_reads(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["train", "--help"])
-    assert stop.value.code == 0
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_reads(capsys, command):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
     out = capsys.readouterr().out
-    assert "--weight_decay" in out and "early" in out
+    assert not re.findall(r"`|:\w+:|None", out)
+    assert ("sqlite:///FILE" in out) == (command in ("sweep", "best"))
+    titles = re.findall(r"^(\S.*):$", out, re.M)
+    assert set(titles) <= {"positional arguments", "options", "The parts of a model by name", "The settings of fit"}
 
 
 README_COMMANDS = sorted(set(re.findall(r"^mowst (.+)$|`mowst ([a-z][^`]*)`", README, re.M)))

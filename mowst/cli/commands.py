@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 import mowst
 from mowst.allocator import keep_freed_memory
 from mowst.cli import bench, datasets, runs, studies, train
+from mowst.cli.help import PlainHelp
 
 COMMANDS = {
     "train": (train.parser, train.run, "train a model and write a run folder"),
@@ -49,6 +50,7 @@ def read(argv: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Any:
         prog="mowst",
         description="Mixture of weak and strong experts on graphs.",
         version=mowst.__version__,
+        formatter_class=PlainHelp,  # of the commands too
     )
     commands = parser.add_subcommands()
     for name, (make, _, told) in COMMANDS.items():

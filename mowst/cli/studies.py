@@ -17,7 +17,7 @@ def study_parser() -> ArgumentParser:
     study.add_argument("rows", help="YAML file of rows, see mowst/study/cell.py")
     study.add_argument("folder", help="folder of the results")
     study.add_argument("--trust", action="store_true", help="follow import paths that rows name")
-    study.add_function_arguments(run_study, skip={"cells", "folder", "report"})
+    study.add_function_arguments(run_study, as_group=False, skip={"cells", "folder", "report"})
     return study
 
 
@@ -41,7 +41,7 @@ def study(options: Namespace) -> None:
 
 def sweep_parser() -> ArgumentParser:
     found = ArgumentParser(description="Searches settings on the validation nodes; started again, it goes on.")
-    found.add_function_arguments(sweep, as_positional=True)
+    found.add_function_arguments(sweep, as_group=False, as_positional=True)
     return found
 
 
@@ -58,7 +58,7 @@ def search(options: Namespace) -> None:
 
 def best_parser() -> ArgumentParser:
     found = ArgumentParser(description="Prints the best trial of a sweep as a row for 'mowst study'.")
-    found.add_function_arguments(best_row, as_positional=True)
+    found.add_function_arguments(best_row, as_group=False, as_positional=True)
     return found
 
 
@@ -68,7 +68,7 @@ def best(options: Namespace) -> None:
 
 def report_parser() -> ArgumentParser:
     page = ArgumentParser(description="Writes tables and plots of a study into one HTML page.")
-    page.add_function_arguments(write_report, as_positional=True)
+    page.add_function_arguments(write_report, as_group=False, as_positional=True)
     return page
 
 

@@ -68,8 +68,10 @@ def sweep(
         strong (str, optional): The strong expert. (default: :obj:`"gcn"`)
         method (str, optional): The method. (default: :obj:`"mowst"`)
         trials (int, optional): How many trials the study has in the end. (default: :obj:`30`)
-        storage (str, optional): See :func:`~mowst.study.storage.open_storage`; :obj:`None` is the memory of this
-            process, for one worker. (default: :obj:`None`)
+        storage (str, optional): Where the trials are kept: :obj:`"sqlite:///FILE"` on one machine; another URL of a
+            database, such as :obj:`"postgresql://USER@HOST/NAME"`, or a journal, which is a file ending in
+            :obj:`.log` or :obj:`.journal`, on many; :obj:`None` is the memory of this process, for one worker.
+            (default: :obj:`None`)
         study_name (str, optional): The name within the storage, by default data, strong expert and method.
             (default: :obj:`None`)
         space (str, optional): :obj:`"default"`, :obj:`"paper"` or an import path, see :mod:`mowst.study.space`.
@@ -123,7 +125,8 @@ def best_row(storage: str, study_name: str | None = None) -> dict[str, Any]:
     r"""The best trial as a row of a study: data, strong expert, method, and every setting that the sweep held or found.
 
     Args:
-        storage (str): See :func:`~mowst.study.storage.open_storage`.
+        storage (str): The storage of the sweep, such as :obj:`"sqlite:///FILE"`, :obj:`"postgresql://USER@HOST/NAME"`
+            or :obj:`"FILE.log"`.
         study_name (str, optional): The name within the storage; not needed if there is only one.
             (default: :obj:`None`)
 
