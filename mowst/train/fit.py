@@ -95,6 +95,7 @@ def fit(
             expert with weights for each node an inductive one); if a run that is resumed was begun otherwise.
         InterruptedError: if the run folder was asked to stop the run; a checkpoint was written.
         ImportError: if neighbours shall be sampled and PyG's sampler is not installed.
+        RuntimeError: if another process trains in the same folder.
         ConnectionError: if another process of the group ended; the run goes on from its last checkpoint.
         FloatingPointError: if a number becomes infinite or NaN; names the epoch, the turn and the first such tensor.
             The best state so far is then in the model.
@@ -110,11 +111,28 @@ def fit(
         device = next((p.device for p in model.parameters()), task.data.x.device)
     model.to(device)
     task = task if task.data.x.device == torch.device(device) else task.to(device)
-    experts = model.expert_names if method in MIXTURES else (method,)
     check_processes(config.batches, config.batches_per_step)
     check_sampler(config)
     check_precision(config.precision, task.data.x.device)
-    _check_fit(model, task, experts, config)
+    _check_fit(model, task, _learning(model, method), config)
+    try:
+        return _trained(model, task, method, config, run_dir, resume, checkpoint_seconds, callbacks, reset)
+    finally:
+        if run_dir:
+            run_dir.release()
+
+
+def _trained(
+    model: Cascade,
+    task: GraphTask,
+    method: str,
+    config: TrainConfig,
+    run_dir: RunFolder | None,
+    resume: bool,
+    checkpoint_seconds: float,
+    callbacks: Sequence[Callback],
+    reset: bool,
+) -> FitResult:
     made_on = _fingerprint(model, task) if run_dir else {}
     if config.batches != "full":
         made_on["batches per step"] = config.batches_per_step or num_processes()
@@ -127,7 +145,8 @@ def fit(
     history = state["history"] if state else []
     start = time.perf_counter() - (state["seconds"] if state else 0.0)
     training = Training(model, task, method, config, state and state["training"])
-    again = recomputing([getattr(model, name) for name in experts], config.checkpoint_activations)
+    learning = [getattr(model, name) for name in _learning(model, method)]
+    again = recomputing(learning, config.checkpoint_activations)
     with again, closing(iter(training)) as records, _resumable(run_dir):
         for record in records:
             history.append(record)
@@ -150,6 +169,10 @@ def fit(
     if run_dir and is_first():
         run_dir.finish(model, result)
     return result
+
+
+def _learning(model: Cascade, method: str) -> tuple[str, ...]:
+    return model.expert_names if method in MIXTURES else (method,)
 
 
 def _begin(run_dir: RunFolder | None, resume: bool, model: Cascade, made_on: dict[str, Any]) -> dict[str, Any] | None:

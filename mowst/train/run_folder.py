@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from mowst.io import atomic_write, read_yaml, write_json, write_yaml
 from mowst.nn.cascade import Cascade
 from mowst.train.checkpoint import read_checkpoint, write_checkpoint
 from mowst.train.scores import FitResult
+
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -44,6 +47,7 @@ class RunFolder:
         self.stopping = False
         self._saved_in: tuple = ()
         self._saved_at = 0.0
+        self._lock = FileLock(self.path / LOCK, blocking=False)
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> "RunFolder":
@@ -66,10 +70,12 @@ class RunFolder:
 
         Raises:
             FileExistsError: if something is there already: a run is never written over.
+            RuntimeError: if another process begins a run there at the same time.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or any(p.name != LOCK for p in self.path.iterdir())):
             raise FileExistsError(f"'{self.path}' exists and is not empty: choose another folder for this run")
         self.path.mkdir(parents=True, exist_ok=True)
+        self._claim()
         write_json(self.path / "env.json", environment())
         write_yaml(self.path / "config.yaml", self.config)
 
@@ -80,6 +86,7 @@ class RunFolder:
         Raises:
             FileNotFoundError: if no run was begun here.
             FileExistsError: if the run is finished.
+            RuntimeError: if another process goes on with it.
             ValueError: if it was begun with other settings (they are named), or the checkpoint is damaged.
         """
         if not (self.path / "config.yaml").is_file():
@@ -87,6 +94,7 @@ class RunFolder:
         if (self.path / "result.json").exists():
             raise FileExistsError(f"the run in '{self.path}' is finished: there is nothing to resume")
         refuse_differences(read_yaml(self.path / "config.yaml"), self.config, f"the run in '{self.path}'")
+        self._claim()
         state = read_checkpoint(self.checkpoint_path) if self.checkpoint_path.exists() else None
         history = state["history"] if state else []
         for leftover in self.path.glob(".*.tmp"):  # of a write in which the run was killed
@@ -94,6 +102,10 @@ class RunFolder:
         with atomic_write(self.path / "metrics.jsonl", "w") as file:
             file.writelines(json.dumps(record) + "\n" for record in history)
         return state
+
+    def release(self) -> None:
+        r"""Lets other processes go on with the run."""
+        self._lock.release()
 
     def is_due(self, record: Mapping[str, Any], every: float) -> bool:
         r"""Whether a checkpoint should be written at this record: where a turn begins, so many seconds after the last,
@@ -138,6 +150,13 @@ class RunFolder:
             model.save(self.model_path)
             write_json(self.path / "result.json", scores)
         self.checkpoint_path.unlink(missing_ok=True)
+
+    def _claim(self) -> None:
+        # The operating system holds it, so it ends with the process, however that ends.
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise RuntimeError(f"another process trains in '{self.path}': wait for it, or stop it first") from None
 
     @contextmanager
     def _resumable(self, path: Path | None = None) -> Iterator[None]:

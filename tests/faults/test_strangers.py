@@ -194,7 +194,7 @@ def test_rows_of_a_study_lead_to_an_import_on_trust_only(tmp_path, monkeypatch, 
     (tmp_path / "rows.yaml").write_text("rows: [{data: digits, strong: stranger_in_rows.Net}]")
     assert main(["study", "rows.yaml", "out"]) == 1 and "needs --trust" in capsys.readouterr().err
     assert not (tmp_path / "executed").exists() and not (tmp_path / "out").exists()
-    assert main(["study", "rows.yaml", "out", "--trust"]) == 0  # a failed run is a line
+    assert main(["study", "rows.yaml", "out", "--trust"]) == 1  # a failed run is a line
     assert (tmp_path / "executed").exists()
 
 

@@ -270,6 +270,18 @@ def test_what_cannot_be_resumed_says_why(task, tmp_path):
     assert equal(fresh, comparable(model, fit(model, task, **SETTINGS)))
 
 
+def test_two_processes_do_not_go_on_with_one_run(task, tmp_path):
+    def another(record):
+        with pytest.raises(RuntimeError, match=f"another process trains in '{folder}'"):
+            fit(make_model(), task, run_dir=folder, resume=True, **SETTINGS)
+        seen.append(record)
+
+    folder, seen = begun(task, tmp_path / "run"), []
+    fit(make_model(), task, run_dir=folder, resume=True, callbacks=[another], **SETTINGS)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert seen and len({(line["round"], line["turn"], line["epoch"]) for line in lines}) == len(lines)
+
+
 @SLOW
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL], ids=str)
 def test_the_command_line_program_is_killed_and_resumed(sent, tmp_path):
