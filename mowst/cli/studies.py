@@ -2,14 +2,13 @@ r""":obj:`mowst study`, :obj:`sweep`, :obj:`best`, :obj:`report`."""
 
 import shlex
 import sys
-from pathlib import Path
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from mowst.cli.places import checked
 from mowst.cli.trust import refuse_import_paths
-from mowst.study import RESULTS, best_row, expand, newest_lines, read_lines, read_rows, run_study, sweep, write_report
+from mowst.study import best_row, expand, newest_lines, read_rows, read_runs, run_study, sweep, write_report
 
 
 def study_parser() -> ArgumentParser:
@@ -29,7 +28,7 @@ def study(options: Namespace) -> None:
     for cell in cells:
         refuse_import_paths(cell.model_config, trust)
     run_study(cells, folder, **arguments, report=lambda line: print(line["status"], line["name"], line["seed"]))
-    lines = {line["id"]: line for line in newest_lines(read_lines(Path(folder) / RESULTS))}
+    lines = {line["id"]: line for line in newest_lines(read_runs(folder))}
     ended = [lines[cell.id] for cell in cells if cell.id in lines]
     failed = [line for line in ended if line["status"] == "failed"]
     print(f"{len(ended) - len(failed)} runs finished, {len(failed)} failed; tables and plots: mowst report {folder}")

@@ -11,17 +11,28 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 RESULTS = "results.jsonl"
+RUN = ("id", "name", "data", "strong", "method", "seed", "split", "status")
 
 
-def read_lines(path: str | PathLike[str]) -> list[dict[str, Any]]:
+def read_runs(folder: str | PathLike[str]) -> list[dict[str, Any]]:
+    r"""The lines of a study's folder, as :func:`read_lines`.
+
+    Raises:
+        ValueError: If a line is damaged or no run; names it.
+    """
+    return read_lines(Path(folder) / RESULTS, keys=RUN)
+
+
+def read_lines(path: str | PathLike[str], keys: Sequence[str] = ()) -> list[dict[str, Any]]:
     r"""The lines of a file, in the order in which the runs ended; none if there is no such file. A last line without
     its end was cut off while it was written, and is not there.
 
     Args:
         path (str or Path): The file.
+        keys (list[str], optional): What each line must have. (default: :obj:`()`)
 
     Raises:
-        ValueError: If it is no text, or a whole line is not JSON; names it.
+        ValueError: If it is no text, or a whole line is no JSON object of these keys; names it.
     """
     path = Path(path)
     if not path.exists():
@@ -36,6 +47,10 @@ def read_lines(path: str | PathLike[str]) -> list[dict[str, Any]]:
             lines.append(json.loads(text))
         except ValueError as error:
             raise ValueError(f"{path}, line {number} is damaged: {error}") from error
+        if not isinstance(lines[-1], dict):
+            raise ValueError(f"{path}, line {number} is no run: it is {text}")
+        if lacking := [key for key in keys if key not in lines[-1]]:
+            raise ValueError(f"{path}, line {number} is no run: it lacks {', '.join(lacking)}")
     return lines
 
 

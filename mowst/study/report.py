@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from mowst.io import atomic_write
 from mowst.study.figures import plot_answers, plot_confidence, plot_deferral_runs, plot_history
-from mowst.study.lines import RESULTS, read_lines
+from mowst.study.lines import RESULTS, read_lines, read_runs
 from mowst.study.markup import Table, make_table, text_tables
 from mowst.study.tables import CELL, Line, difference_table, failed_table, results_table, run_table, sorted_lines
 
@@ -66,7 +66,7 @@ def write_report(folder: str | PathLike[str], out: str | PathLike[str] | None = 
     """
     folder = Path(folder)
     page = Path(out) if out else folder / "report.html"
-    lines = sorted_lines(read_lines(folder / RESULTS))
+    lines = sorted_lines(read_runs(folder))
     if not lines:
         raise FileNotFoundError(f"'{folder}' holds no {RESULTS} with a line in it: give the folder of a study")
     results, differences = results_table(lines), difference_table(lines)

@@ -20,6 +20,7 @@ from mowst.io import atomic_write
 from mowst.nn.build import build_model
 from mowst.study.cell import Cell
 from mowst.study.details import ConfidenceHistogram, node_details
+from mowst.study.lines import RUN
 from mowst.task import GraphTask
 from mowst.train import environment, fit
 from mowst.train.callbacks import Callback
@@ -97,9 +98,8 @@ def failed_line(cell: Cell, error: BaseException | str) -> dict[str, Any]:
 
 def describe(cell: Cell) -> dict[str, Any]:
     r"""What a line says of a cell before it has run."""
-    known = ("id", "name", "data", "strong", "method", "seed", "split")
     published = {"published": cell.published} if cell.published else {}
-    return {key: getattr(cell, key) for key in known} | published | {"settings": cell.all_settings}
+    return {key: getattr(cell, key) for key in RUN if key != "status"} | published | {"settings": cell.all_settings}
 
 
 def load_cell_task(cell: Cell, root: str | Path | None = None) -> GraphTask:

@@ -25,7 +25,7 @@ import torch
 from mowst.allocator import keep_freed_memory
 from mowst.data import data_root
 from mowst.study.cell import Cell
-from mowst.study.lines import RESULTS, append_line, claim, newest_lines, read_lines
+from mowst.study.lines import RESULTS, append_line, claim, newest_lines, read_runs
 from mowst.study.run import failed_line, run_cell
 from mowst.train import environment
 
@@ -73,7 +73,7 @@ class Job:
 
     def written(self) -> list[dict[str, Any]]:
         r"""The lines of the cell."""
-        return [line for line in read_lines(self.results) if line["id"] == self.cell.id]
+        return [line for line in read_runs(self.folder) if line["id"] == self.cell.id]
 
 
 def run_study(
@@ -109,7 +109,7 @@ def run_study(
         raise ValueError(f"workers must be at least 1, got {workers}")
     folder = Path(folder)
     (folder / "claims").mkdir(parents=True, exist_ok=True)
-    lines = read_lines(folder / RESULTS)
+    lines = read_runs(folder)
     counts, status = Counter(line["id"] for line in lines), {line["id"]: line["status"] for line in newest_lines(lines)}
     made_by = environment()  # of now: a later commit is not the code that the workers load
     share = max(1, (threads or torch.get_num_threads()) // workers)

@@ -1,8 +1,9 @@
+import json
 import threading
 
 import pytest
 
-from mowst.study.lines import append_line, claim, newest_lines, read_lines
+from mowst.study.lines import append_line, claim, newest_lines, read_lines, read_runs
 
 LINES = [{"id": "a", "test": 0.1, "text": "\u2028 ü \n"}, {"id": "b", "test": None}, {"id": "a", "test": 0.3}]
 
@@ -44,6 +45,13 @@ def test_a_damaged_whole_line_is_named(path):
     path.write_text('{"id": "a"}\n{"id": \n{"id": "b"}\n')
     with pytest.raises(ValueError, match="results.jsonl, line 2 is damaged"):
         read_lines(path)
+
+
+@pytest.mark.parametrize(("line", "told"), [("{}", "it lacks id, name"), ("[]", r"it is \[\]"), ("5", "it is 5")])
+def test_a_line_that_is_no_run_is_named(tmp_path, make_line, line, told):
+    (tmp_path / "results.jsonl").write_text(f"{json.dumps(make_line())}\n{line}\n")
+    with pytest.raises(ValueError, match=f"results.jsonl, line 2 is no run: {told}"):
+        read_runs(tmp_path)
 
 
 def test_what_is_no_text_is_named(path):
