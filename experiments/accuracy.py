@@ -30,6 +30,9 @@ def fill(root: Path = ROOT, results: Path = RESULTS) -> None:
     factors.table(results / "factors.jsonl", into=page)
     verdict.between(results / "controls_rule.jsonl", results / "controls_seen.jsonl", into=page, mark="rule")
     verdict.turns(lines, into=page)
+    folds = results / "controls_folds.jsonl"
+    verdict.turns(folds, into=page, mark="folds")
+    verdict.between(folds, lines, into=page, mark="folds against")
     verdict.turns(results / "controls_narrow.jsonl", into=page, mark="narrow")
     alternation.table(results / "alternation.jsonl", into=page)
     for data in ANSWERS:

@@ -57,7 +57,7 @@ def table(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
             "data sets": len(group),
             f"{column} - GNN": f"{group['mean'].mean():+.2f}",
             f"{column} - better expert": f"{group['better'].mean():+.2f}",
-            "Wilcoxon p": _p(_wilcoxon(group["better"])),
+            "Wilcoxon p of the last": _p(_wilcoxon(group["better"])),
         }
         for strong, group in cells.groupby("strong", sort=False)
     ]
@@ -84,8 +84,8 @@ def short(lines: Path, column: str = "mowst", into: Path | None = None) -> None:
 
 
 def turns(lines: Path, column: str = "mowst", into: Path | None = None, mark: str = "turns") -> None:
-    r"""Prints, for each data set and GNN, the mean difference to the start state and to the start over the GNN that was
-    trained on alone, each with its 95 % interval.
+    r"""Prints, for each data set and GNN, the mean difference to the start state and, where the lines have it, to the
+    start over the GNN that was trained on alone, each with its 95 % interval.
 
     Args:
         lines: file of the lines.
@@ -95,7 +95,7 @@ def turns(lines: Path, column: str = "mowst", into: Path | None = None, mark: st
     """
     frame = read_cells(lines)
     shown = pd.DataFrame()
-    for base in ("start", "longer+"):
+    for base in (name for name in ("start", "longer+") if name in frame["scores"].iloc[0]):
         cells = verdict(frame, column, base)
         shown["data (runs)"], shown["GNN"] = cells["data (runs)"], cells["strong"]
         shown[f"{column} - {base}"] = cells["mean"].map("{:+.2f}".format)

@@ -18,7 +18,7 @@ from mowst.train.crossfit import cross_fit
 from mowst.train.distributed import share_state
 from mowst.train.journal import Journal
 from mowst.train.objective import Loss, Objective
-from mowst.train.scores import score_expert, score_model
+from mowst.train.scores import score_expert, score_route
 from mowst.train.stacking import Stacked, stack, standard_error
 from mowst.train.state import Snapshot, random_state, set_random_state, training_only
 from mowst.train.turn import WORST, Progress, Score, Turn, score_of, validate
@@ -95,7 +95,7 @@ class Training:
         # What an untrained expert answers is noise, by which logits may be chosen; and where they are mixed, an expert
         # that learns faster leaves the other no gradient.
         self._stack(self.model.mixes[0] if self.config.pretrain in ("weak", "strong") else None)
-        self.start = self._journal.once(self._answered)
+        self.start = self._journal.once(lambda: score_route(self.model, self._whole))
         yield from self._rounds(turns)
 
     def _stack(self, mix: str | None = None) -> bool:
@@ -114,10 +114,6 @@ class Training:
         self.best, self.stacked = (-found.losses[found.chosen], 0.0), found
         self._selected = Snapshot(self.model, *self._optimizers)
         return True
-
-    def _answered(self) -> dict[str, float]:
-        scores = score_model(self.model, self._whole)
-        return {split: scores[split] for split in self._whole.splits}
 
     def _mixture(self) -> Generator[dict, None, None]:
         unseen, gate_turn = None, None

@@ -35,6 +35,7 @@ class RunFolder:
         checkpoint.safetensors  while it runs: all that is needed to go on
         result.json             when it is finished: the scores
         best.safetensors        the selected model
+        classes.json            from the command line: the names of the classes, if they have some
 
     Args:
         path (str): the folder; nothing is written to it before :meth:`start`.

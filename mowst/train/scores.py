@@ -1,5 +1,6 @@
 r"""The scores of a model and of its experts on the splits of a task, all from one forward."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,10 +61,7 @@ def score_model(model: Cascade, task: GraphTask) -> dict[str, Any]:
     one, which scores train and val where no test node is seen.
     """
     probs, gates = answers(model, task)
-    scores = {name: evaluate_splits(prob, task) for name, prob in probs.items()}
-    if task.visible is not task:
-        for name, prob in answers(model, task.visible)[0].items():
-            scores[name] |= evaluate_splits(prob, task.visible)
+    scores = _score_parts(model, task, probs)
     parts = dict(zip(model.expert_names, shares(model.routed(gates)), strict=True))
     mean_shares = {name: float(share[task.index("test")].mean()) for name, share in parts.items()}
     return {
@@ -77,12 +75,26 @@ def score_model(model: Cascade, task: GraphTask) -> dict[str, Any]:
 
 
 @torch.no_grad()
+def score_route(model: Cascade, task: GraphTask) -> dict[str, float]:
+    r"""The score of who answers on every split, as in :func:`score_model`."""
+    return _score_parts(model, task, answers(model, task)[0])[model.route]
+
+
+@torch.no_grad()
 def score_expert(model: Cascade, task: GraphTask, expert: str) -> dict[str, float]:
     r"""The score of one expert of the model, by name, on every split, as in :func:`score_model`."""
     with evaluating(model):
         logits = expert_logits(model, model.expert_names.index(expert), task)
     scores = evaluate_splits(logits.softmax(dim=-1), task)
     return scores if task.visible is task else scores | score_expert(model, task.visible, expert)
+
+
+def _score_parts(model: Cascade, task: GraphTask, probs: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    scores = {name: evaluate_splits(prob, task) for name, prob in probs.items()}
+    if task.visible is not task:
+        for name, prob in answers(model, task.visible)[0].items():
+            scores[name] |= evaluate_splits(prob, task.visible)
+    return scores
 
 
 def evaluate_splits(prob: Tensor, task: GraphTask) -> dict[str, float]:

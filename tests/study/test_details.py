@@ -78,18 +78,14 @@ def test_neighbourhoods_by_hand(task):
 )
 def test_a_row_is_the_state_that_pretraining_or_a_round_left(task, method, changes, monkeypatch):
     model, states, kept = build(task), {}, []
-    turns_of_a_round, run_turn = Training._turns_of_a_round, Training._kept
-
-    def before_the_rounds(training):
-        states[0] = count(model, task)
-        return turns_of_a_round(training)
+    run_turn = Training._kept
 
     def turn(training, turn, round=0):
+        states.setdefault(0, count(model, task))
         kept.append((yield from run_turn(training, turn, round)))
         states[max(round, 1)] = count(model, task)
         return kept[-1]
 
-    monkeypatch.setattr(Training, "_turns_of_a_round", before_the_rounds)
     monkeypatch.setattr(Training, "_kept", turn)
     verdicts = cycle([-torch.inf, torch.inf])  # the next turn that is asked about is kept, the one after it undone
     monkeypatch.setattr(alternation, "standard_error", lambda _: next(verdicts))

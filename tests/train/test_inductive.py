@@ -88,6 +88,11 @@ def test_test_nodes_are_scored_on_the_full_graph_and_others_on_the_visible_one(i
     assert again["scores"]["mixture"].keys() == {"train", "val", "test"}
 
 
+def test_the_start_of_a_run_without_turns_is_its_end(inductive):
+    result = fit(make_model(), inductive, **SHORT | {"rounds": 0, "gate_fit": "validation"})
+    assert result.start == {split: getattr(result, split) for split in ("train", "val", "test")}
+
+
 def test_a_confidence_that_reads_features_stays_inductive(inductive):
     models = []
     for task in (inductive, with_other_test_nodes(inductive)):
