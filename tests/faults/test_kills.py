@@ -150,5 +150,5 @@ def test_a_run_killed_anywhere_resumes_to_the_bit(task, tmp_path):
         again, *scores_again = run(folder, resume=True)
         assert scores_again == scores
         assert all(torch.equal(again[key], value) for key, value in weights.items() if isinstance(value, torch.Tensor))
-        assert not list((tmp_path / folder).glob(".*"))
+        assert not list((tmp_path / folder).glob(".*.tmp"))
     assert resumed >= 20
