@@ -1,8 +1,11 @@
 import io
 import json
+import os
 import re
 import shlex
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -299,3 +302,11 @@ def test_commands_of_the_readme_parse(command, capsys):
             read(words)
     else:
         assert read(words).subcommand == words[0]
+
+
+def test_a_reader_that_has_enough_ends_a_command_without_a_word():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "mowst.cli", "datasets"], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")

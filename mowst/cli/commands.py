@@ -1,5 +1,6 @@
 r"""Reads a command and runs it."""
 
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,9 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.subcommand == "train":
             options = train.with_presets(argv, read)
         COMMANDS[options.subcommand][1](options[options.subcommand])
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("mowst: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader, such as head, has enough; at its end Python would flush into the pipe again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"mowst: {error}", file=sys.stderr)
         return 128 + signal.SIGTERM if isinstance(error, InterruptedError) else 1

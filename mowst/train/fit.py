@@ -95,7 +95,7 @@ def fit(
             expert with weights for each node an inductive one); if a run that is resumed was begun otherwise.
         InterruptedError: if the run folder was asked to stop the run; a checkpoint was written.
         ImportError: if neighbours shall be sampled and PyG's sampler is not installed.
-        RuntimeError: if another process trains in the same folder.
+        BlockingIOError: if another process trains in the same folder.
         ConnectionError: if another process of the group ended; the run goes on from its last checkpoint.
         FloatingPointError: if a number becomes infinite or NaN; names the epoch, the turn and the first such tensor.
             The best state so far is then in the model.

@@ -71,7 +71,7 @@ class RunFolder:
 
         Raises:
             FileExistsError: if something is there already: a run is never written over.
-            RuntimeError: if another process begins a run there at the same time.
+            BlockingIOError: if another process begins a run there at the same time.
         """
         if self.path.exists() and (not self.path.is_dir() or any(p.name != LOCK for p in self.path.iterdir())):
             raise FileExistsError(f"'{self.path}' exists and is not empty: choose another folder for this run")
@@ -87,7 +87,7 @@ class RunFolder:
         Raises:
             FileNotFoundError: if no run was begun here.
             FileExistsError: if the run is finished.
-            RuntimeError: if another process goes on with it.
+            BlockingIOError: if another process goes on with it.
             ValueError: if it was begun with other settings (they are named), or the checkpoint is damaged.
         """
         if not (self.path / "config.yaml").is_file():
@@ -157,7 +157,7 @@ class RunFolder:
         try:
             self._lock.acquire()
         except Timeout:
-            raise RuntimeError(f"another process trains in '{self.path}': wait for it, or stop it first") from None
+            raise BlockingIOError(f"another process trains in '{self.path}': wait for it, or stop it first") from None
 
     @contextmanager
     def _resumable(self, path: Path | None = None) -> Iterator[None]:

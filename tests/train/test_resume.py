@@ -272,7 +272,7 @@ def test_what_cannot_be_resumed_says_why(task, tmp_path):
 
 def test_two_processes_do_not_go_on_with_one_run(task, tmp_path):
     def another(record):
-        with pytest.raises(RuntimeError, match=f"another process trains in '{folder}'"):
+        with pytest.raises(BlockingIOError, match=f"another process trains in '{folder}'"):
             fit(make_model(), task, run_dir=folder, resume=True, **SETTINGS)
         seen.append(record)
 
