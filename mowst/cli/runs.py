@@ -28,6 +28,7 @@ def evaluate_parser() -> ArgumentParser:
 
 
 def evaluate(options: Namespace) -> None:
+    r"""Prints the scores of a run's model and of its experts."""
     task, model, config = _open(options)
     scores = score_model(model, task)
     print(f"{task}\n{model}")
@@ -50,6 +51,7 @@ def _seen(task: GraphTask, options: Namespace, config: Mapping[str, Any]) -> int
 
 
 def predict_parser() -> ArgumentParser:
+    r"""The options of :obj:`mowst predict`."""
     parser = ArgumentParser(
         description="Writes what the model of a run answers, as CSV: node, label and its probability, the expert that "
         "was asked last, and the confidence in the first one."
@@ -62,6 +64,7 @@ def predict_parser() -> ArgumentParser:
 
 
 def predict(options: Namespace) -> None:
+    r"""Writes what a run's model answers as CSV."""
     task, model, config = _open(options)
     if options.nodes not in (known := ("all", *task.splits)):
         raise ValueError(f"unknown nodes '{options.nodes}', choose from {', '.join(known)}")

@@ -21,6 +21,7 @@ def study_parser() -> ArgumentParser:
 
 
 def study(options: Namespace) -> None:
+    r"""Runs what is missing of a study, and raises :obj:`ChildProcessError` if runs failed."""
     checked(options.device)
     arguments = options.as_dict()
     cells, folder = expand(read_rows(arguments.pop("rows"))), arguments.pop("folder")

@@ -28,6 +28,7 @@ NOT_SETTINGS = ("config", "run_dir", "resume", "trust")
 
 
 def parser() -> ArgumentParser:
+    r"""The options of :obj:`mowst train`."""
     train = ArgumentParser(description="Trains an MLP and a GNN, and the confidence that decides between them.")
     train.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below")
     # The default of a positional argument would replace what a file says.
