@@ -115,59 +115,41 @@ def fit(
     check_sampler(config)
     check_precision(config.precision, task.data.x.device)
     _check_fit(model, task, _learning(model, method), config)
-    try:
-        return _trained(model, task, method, config, run_dir, resume, checkpoint_seconds, callbacks, reset)
-    finally:
-        if run_dir:
-            run_dir.release()
+    with _held(run_dir):
+        made_on = _fingerprint(model, task) if run_dir else {}
+        if config.batches != "full":
+            made_on["batches per step"] = config.batches_per_step or num_processes()
+        state = _begin(run_dir, resume, model, made_on)
+        if reset:
+            model.reset_parameters()
+        share_state(model)
+        torch.set_rng_state(agreed(torch.get_rng_state()))
 
-
-def _trained(
-    model: Cascade,
-    task: GraphTask,
-    method: str,
-    config: TrainConfig,
-    run_dir: RunFolder | None,
-    resume: bool,
-    checkpoint_seconds: float,
-    callbacks: Sequence[Callback],
-    reset: bool,
-) -> FitResult:
-    made_on = _fingerprint(model, task) if run_dir else {}
-    if config.batches != "full":
-        made_on["batches per step"] = config.batches_per_step or num_processes()
-    state = _begin(run_dir, resume, model, made_on)
-    if reset:
-        model.reset_parameters()
-    share_state(model)
-    torch.set_rng_state(agreed(torch.get_rng_state()))
-
-    history = state["history"] if state else []
-    start = time.perf_counter() - (state["seconds"] if state else 0.0)
-    training = Training(model, task, method, config, state and state["training"])
-    learning = [getattr(model, name) for name in _learning(model, method)]
-    again = recomputing(learning, config.checkpoint_activations)
-    with again, closing(iter(training)) as records, _resumable(run_dir):
-        for record in records:
-            history.append(record)
-            for callback in (*callbacks, *([run_dir.append] if run_dir and is_first() else [])):
-                callback(record)
-            if run_dir:
-                made = {"history": history, "seconds": time.perf_counter() - start, "task": made_on}
-                _save_if_due(run_dir, record, checkpoint_seconds, training, made)
-    model.eval()
-    result = FitResult(
-        method=method,
-        **_scores(model, task, method),
-        alone=training.alone,
-        start=training.start,
-        choices=training.stacked.losses if training.stacked else {},
-        chosen=training.stacked and training.stacked.chosen,
-        history=history,
-        seconds=time.perf_counter() - start,
-    )
-    if run_dir and is_first():
-        run_dir.finish(model, result)
+        history = state["history"] if state else []
+        start = time.perf_counter() - (state["seconds"] if state else 0.0)
+        training = Training(model, task, method, config, state and state["training"])
+        learning = [getattr(model, name) for name in _learning(model, method)]
+        with recomputing(learning, config.checkpoint_activations), closing(iter(training)) as records:
+            for record in records:
+                history.append(record)
+                for callback in (*callbacks, *([run_dir.append] if run_dir and is_first() else [])):
+                    callback(record)
+                if run_dir:
+                    made = {"history": history, "seconds": time.perf_counter() - start, "task": made_on}
+                    _save_if_due(run_dir, record, checkpoint_seconds, training, made)
+        model.eval()
+        result = FitResult(
+            method=method,
+            **_scores(model, task, method),
+            alone=training.alone,
+            start=training.start,
+            choices=training.stacked.losses if training.stacked else {},
+            chosen=training.stacked and training.stacked.chosen,
+            history=history,
+            seconds=time.perf_counter() - start,
+        )
+        if run_dir and is_first():
+            run_dir.finish(model, result)
     return result
 
 
@@ -199,12 +181,16 @@ def _save_if_due(
 
 
 @contextmanager
-def _resumable(run_dir: RunFolder | None) -> Iterator[None]:
+def _held(run_dir: RunFolder | None) -> Iterator[None]:
+    # The folder is this process's until training ends, however it ends.
     try:
         yield
     except ConnectionError as error:
         rest = f"resume the run, in as many processes, from '{run_dir.path}'" if run_dir else "the run is lost"
         raise ConnectionError(f"{error}; {rest}") from error
+    finally:
+        if run_dir:
+            run_dir.release()
 
 
 def _scores(model: Cascade, task: GraphTask, method: str) -> dict[str, Any]:
