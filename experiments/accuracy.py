@@ -39,6 +39,7 @@ def fill(root: Path = ROOT, results: Path = RESULTS) -> None:
         controls.answers(data, "gcn", out=lines, into=page)
     controls.passed(out=lines, into=page)
     controls.table(results / "controls_tuned.jsonl", into=page, mark="tuned")
+    controls.table(results / "controls_tuned_mlp.jsonl", into=page, mark="tuned, another MLP")
     verdict.plot(lines, page.with_suffix(".svg"))
     verdict.short(lines, into=root / "README.md")
 
