@@ -8,6 +8,7 @@ from mowst.data import DATASETS, data_root, find_dataset, load_task
 
 
 def parser() -> ArgumentParser:
+    r"""The options of :obj:`mowst datasets`."""
     datasets = ArgumentParser(description="Lists the known data sets, or compares one with what is published of it.")
     datasets.add_argument("name", nargs="?", type=str | None, help="data set to compare, of the files that are here")
     add_root(datasets)
@@ -15,6 +16,7 @@ def parser() -> ArgumentParser:
 
 
 def run(options: Namespace) -> None:
+    r"""Prints the known data sets, or compares one with what is published of it."""
     if options.name:
         return _check(options.name, options.root)
     root = data_root(options.root)

@@ -12,10 +12,12 @@ from mowst.task import GraphTask
 
 
 def add_root(parser: ArgumentParser) -> None:
+    r"""Adds where data sets lie."""
     parser.add_argument("--root", type=str | None, help="folder of data sets, else $MOWST_DATA, else ~/.cache/mowst")
 
 
 def add_places(parser: ArgumentParser) -> None:
+    r"""Adds where data sets lie and on which device a model runs."""
     add_root(parser)
     parser.add_argument("--device", type=str | None, help="cpu, cuda, ... (default: cuda where there is one)")
 
@@ -35,6 +37,7 @@ def checked(device: str | None) -> str | None:
 
 
 def load(data: str, root: str | None, split: int | str, config: Mapping[str, Any]) -> GraphTask:
+    r"""A data set as the settings of a run have it."""
     task = load_task(data, root=root, split=split, transforms=config.get("transforms", ()))
     chosen = {key: config[key] for key in ("metric", "class_weight", "inductive") if config.get(key)}
     return replace(task, **chosen) if chosen else task

@@ -22,6 +22,7 @@ from mowst.train import RunFolder, score_model
 
 
 def evaluate_parser() -> ArgumentParser:
+    r"""The options of :obj:`mowst evaluate`."""
     parser = ArgumentParser(description="Scores the model of a run again, on its own data or on another split.")
     _add_run(parser)
     return parser

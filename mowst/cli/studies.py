@@ -12,6 +12,7 @@ from mowst.study import best_row, expand, newest_lines, read_rows, read_runs, ru
 
 
 def study_parser() -> ArgumentParser:
+    r"""The options of :obj:`mowst study`."""
     study = ArgumentParser(description="Runs the rows of a YAML file that a folder does not hold yet.")
     study.add_argument("rows", help="YAML file of rows, see mowst/study/cell.py")
     study.add_argument("folder", help="folder of the results")
@@ -40,12 +41,14 @@ def study(options: Namespace) -> None:
 
 
 def sweep_parser() -> ArgumentParser:
+    r"""The options of :obj:`mowst sweep`."""
     found = ArgumentParser(description="Searches settings on the validation nodes; started again, it goes on.")
     found.add_function_arguments(sweep, as_group=False, as_positional=True)
     return found
 
 
 def search(options: Namespace) -> None:
+    r"""Runs the missing trials of a sweep and prints the best one."""
     checked(options.device)
     found = sweep(**options.as_dict())
     if not any(trial.state.name == "COMPLETE" for trial in found.trials):
@@ -57,20 +60,24 @@ def search(options: Namespace) -> None:
 
 
 def best_parser() -> ArgumentParser:
+    r"""The options of :obj:`mowst best`."""
     found = ArgumentParser(description="Prints the best trial of a sweep as a row for 'mowst study'.")
     found.add_function_arguments(best_row, as_group=False, as_positional=True)
     return found
 
 
 def best(options: Namespace) -> None:
+    r"""Prints the best trial of a sweep as a row of a study."""
     print(yaml.safe_dump({"rows": [best_row(**options.as_dict())]}, sort_keys=False))
 
 
 def report_parser() -> ArgumentParser:
+    r"""The options of :obj:`mowst report`."""
     page = ArgumentParser(description="Writes tables and plots of a study into one HTML page.")
     page.add_function_arguments(write_report, as_group=False, as_positional=True)
     return page
 
 
 def report(options: Namespace) -> None:
+    r"""Writes the page of a study and prints where."""
     print(write_report(**options.as_dict()))

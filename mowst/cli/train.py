@@ -63,6 +63,7 @@ def with_presets(argv: Sequence[str], read: Callable[..., Namespace]) -> Namespa
 
 
 def run(options: Namespace) -> None:
+    r"""Trains a model, in each process of a group if there is one."""
     with joined(device_of(options)):
         _run(options)
 
