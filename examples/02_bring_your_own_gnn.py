@@ -1,19 +1,19 @@
-r"""A message passing class of your own as the strong expert.
+r"""Use a message passing class of your own as the strong expert.
 
-The contract: forward(x, edge_index) returns logits of shape [num_nodes, num_classes]. Nothing is registered anywhere.
-From the command line the same class is `mowst train --strong my_file.MeanMaxGNN`.
+Its forward(x, edge_index) returns logits of shape [num_nodes, num_classes]. Nothing is registered.
+On the command line, the same class is `mowst train --strong my_file.MeanMaxGNN`.
 
-Expect, in about 15 seconds on 2 CPU cores: the GNN alone near 0.96, Mowst near 0.975.
+Expect, in about 15 seconds on 2 CPU cores: GNN alone 0.97, Mowst 0.98.
 """
 
 import torch
 from torch_geometric.nn import MessagePassing
 
-from mowst import MLP, MonotoneConfidence, Mowst, fit, load_task, seed_everything
+from mowst import MLP, MonotoneGate, Mowst, fit, load_task, seed_everything
 
 
 class MeanMaxConv(MessagePassing):
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels, out_channels):
         super().__init__(aggr=["mean", "max"])
         self.lin = torch.nn.Linear(3 * in_channels, out_channels)
 
@@ -22,7 +22,7 @@ class MeanMaxConv(MessagePassing):
 
 
 class MeanMaxGNN(torch.nn.Module):
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, dropout: float = 0.5):
+    def __init__(self, in_channels, hidden_channels, out_channels, dropout=0.5):
         super().__init__()
         self.conv1 = MeanMaxConv(in_channels, hidden_channels)
         self.conv2 = MeanMaxConv(hidden_channels, out_channels)
@@ -35,15 +35,13 @@ class MeanMaxGNN(torch.nn.Module):
 if __name__ == "__main__":
     seed_everything(0)
     task = load_task("digits", split=0)
-    model = Mowst(
-        weak=MLP(in_channels=task.num_features, hidden_channels=64, out_channels=task.num_classes, dropout=0.5),
-        strong=MeanMaxGNN(task.num_features, 64, task.num_classes),
-        confidence=MonotoneConfidence(),
-    )
+    sizes = dict(in_channels=task.num_features, hidden_channels=64, out_channels=task.num_classes)
+    model = Mowst(MLP(**sizes, dropout=0.5), MeanMaxGNN(**sizes), MonotoneGate())
     result = fit(model, task)
     print(f"GNN alone: {result.alone['strong']['test']:.4f}, Mowst: {result.test:.4f}")
 
     model.save("own_gnn.safetensors")
-    again = Mowst.load("own_gnn.safetensors", strong=MeanMaxGNN(task.num_features, 64, task.num_classes))
+    loaded = Mowst.load("own_gnn.safetensors", strong=MeanMaxGNN(**sizes))
     x, edge_index = task.data.x, task.data.edge_index
-    print("saved and loaded, same answers:", torch.equal(again.predict(x, edge_index), model.predict(x, edge_index)))
+    same = torch.equal(loaded.predict(x, edge_index), model.predict(x, edge_index))
+    print("the loaded model has the same predictions:", same)

@@ -1,73 +1,11 @@
-r"""Mixture of weak and strong experts on graphs."""
+r"""Mixture of weak and strong experts on graphs. The public names are listed in
+:obj:`__init__.pyi`; each is imported when it is first used, so that the command line starts without
+torch.
+"""
 
 from importlib.metadata import version
 
-from torch_geometric import seed_everything
+import lazy_loader
 
-from mowst.data import load_task
-from mowst.nn import (
-    GAT,
-    GCN,
-    GIN,
-    GPRGNN,
-    H2GCN,
-    LINKX,
-    MLP,
-    Cascade,
-    CascadeOutput,
-    FeatureConfidence,
-    GraphSAGE,
-    HypernetworkConfidence,
-    LearnedConfidence,
-    LogitConfidence,
-    MonotoneConfidence,
-    Mowst,
-    MowstOutput,
-    PowerConfidence,
-    SkipGCN,
-    SkipGIN,
-    StepConfidence,
-    TunedGAT,
-    TunedGCN,
-    TunedGraphSAGE,
-    build_expert,
-)
-from mowst.task import GraphTask
-from mowst.train import FitResult, ProgressBar, TrainConfig, fit
-
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = version("mowst")
-
-__all__ = [
-    "GAT",
-    "GPRGNN",
-    "H2GCN",
-    "LINKX",
-    "SkipGCN",
-    "SkipGIN",
-    "TunedGAT",
-    "TunedGCN",
-    "TunedGraphSAGE",
-    "GCN",
-    "GIN",
-    "MLP",
-    "Cascade",
-    "CascadeOutput",
-    "FeatureConfidence",
-    "FitResult",
-    "GraphSAGE",
-    "GraphTask",
-    "HypernetworkConfidence",
-    "LearnedConfidence",
-    "LogitConfidence",
-    "MonotoneConfidence",
-    "Mowst",
-    "MowstOutput",
-    "PowerConfidence",
-    "ProgressBar",
-    "StepConfidence",
-    "TrainConfig",
-    "build_expert",
-    "fit",
-    "load_task",
-    "seed_everything",
-]

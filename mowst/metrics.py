@@ -1,64 +1,67 @@
-r"""Scores of a prediction, as scalars on its device, and the exact expected score of sampled routing."""
+r"""Scores of a prediction, and the expected score of sampled routing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy, multiclass_f1_score
 
 
 def accuracy(prob: Tensor, y: Tensor) -> Tensor:
-    r"""Share of the nodes whose most probable class is their label.
+    r"""Share of the nodes whose most probable class is their label."""
+    from torchmetrics.functional.classification import multiclass_accuracy
 
-    Shapes:
-        - **prob:** :math:`(n, C)`, **y:** :math:`(n)`
-    """
-    return multiclass_accuracy(prob, y, num_classes=prob.size(1), average="micro", validate_args=False)
+    return multiclass_accuracy(prob, y, prob.size(1), average="micro", validate_args=False)
 
 
 def roc_auc(prob: Tensor, y: Tensor) -> Tensor:
-    r"""Area under the ROC curve of class 1 of two.
+    r"""Area under the ROC curve of class 1, for two classes."""
+    from torchmetrics.functional.classification import binary_auroc
 
-    Shapes:
-        - **prob:** :math:`(n, 2)`, **y:** :math:`(n)`
-    """
     return binary_auroc(prob[:, 1], y, validate_args=False)
 
 
 def f1(prob: Tensor, y: Tensor) -> Tensor:
-    r"""Macro-averaged F1 score.
+    r"""Macro-averaged F1 score."""
+    from torchmetrics.functional.classification import multiclass_f1_score
 
-    Shapes:
-        - **prob:** :math:`(n, C)`, **y:** :math:`(n)`
-    """
-    return multiclass_f1_score(prob, y, num_classes=prob.size(1), average="macro", validate_args=False)
+    return multiclass_f1_score(prob, y, prob.size(1), average="macro", validate_args=False)
 
 
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"accuracy": accuracy, "roc_auc": roc_auc, "f1": f1}
+# Functions of the class probabilities (n, C) and the labels (n).
+METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]]
+METRICS = {"accuracy": accuracy, "roc_auc": roc_auc, "f1": f1}
 
 
-def expected_score(metric: str, probs: Sequence[Tensor], shares: Sequence[Tensor], y: Tensor) -> float | None:
-    r"""The expectation, over the draws, of the score of sampled routing: node :math:`v` is answered by expert
-    :math:`k` with probability :math:`s_{k,v}`; of two experts, :math:`s = (C, 1 - C)`. No draw is made.
+def expected_score(
+    metric: str, weak: Tensor, strong: Tensor, confidence: Tensor, y: Tensor
+) -> float | None:
+    r"""Expected score of sampled routing, in closed form. Node :math:`v` is predicted by the weak
+    expert with probability :math:`C_v`, else by the strong expert.
 
     .. math::
-        \mathrm{accuracy:} \quad \frac{1}{n} \sum_v \sum_k s_{k,v} \, \mathbb{1}\{\arg\max p_{k,v} = y_v\}
+        \mathrm{accuracy:} \quad \frac{1}{n} \sum_v
+        C_v \, \mathbb{1}\{\arg\max p_v = y_v\} + (1 - C_v) \, \mathbb{1}\{\arg\max p'_v = y_v\}
 
-    ROC-AUC: the AUC of the stacked scores :math:`[p_1; \dots; p_K]` under the sample weights :math:`[s_1; \dots;
-    s_K]`. This counts a pair of nodes by the product of its weights, which is the expectation of the sampled AUC but
-    for pairs of a node with itself, and those hold one label and never count.
+    For ROC-AUC, it is the AUC of the stacked scores :math:`[p; p']` with the sample weights
+    :math:`[C; 1 - C]`. A pair of nodes then counts with the product of its weights, which is its
+    expectation. Pairs of a node with itself have one label and never count.
 
-    Returns :obj:`None` for a metric without such a form (F1).
-
-    Shapes:
-        - **probs:** class probabilities :math:`(n, C)` of each expert; **shares:** :math:`(n)` each; **y:** :math:`(n)`
+    Args:
+        metric (str): A key of :obj:`METRICS`. F1 has no closed form and gives :obj:`None`.
+        weak (Tensor): The class probabilities :math:`p` of the weak expert, :math:`(n, C)`.
+        strong (Tensor): The class probabilities :math:`p'` of the strong expert, :math:`(n, C)`.
+        confidence (Tensor): The confidence :math:`C_v`, :math:`(n)`.
+        y (Tensor): The labels, :math:`(n)`.
     """
     if metric == "accuracy":
-        right = [share * (prob.argmax(dim=-1) == y) for prob, share in zip(probs, shares, strict=True)]
-        return float(torch.stack(right).sum(dim=0).mean())
+        right_weak = weak.argmax(dim=-1) == y
+        right_strong = strong.argmax(dim=-1) == y
+        right = torch.stack([confidence * right_weak, (1 - confidence) * right_strong])
+        return float(right.sum(dim=0).mean())
     if metric == "roc_auc":
-        score = torch.cat([prob[:, 1] for prob in probs]).numpy(force=True)
-        weight = torch.cat(list(shares)).numpy(force=True)
-        return float(roc_auc_score(y.repeat(len(probs)).numpy(force=True), score, sample_weight=weight))
+        from sklearn.metrics import roc_auc_score
+
+        score = torch.cat([weak[:, 1], strong[:, 1]]).numpy(force=True)
+        weight = torch.cat([confidence, 1 - confidence]).numpy(force=True)
+        return float(roc_auc_score(y.repeat(2).numpy(force=True), score, sample_weight=weight))
     return None

@@ -1,6 +1,8 @@
-r"""Publishers' pickles, read as data. What a pickle names is answered by stand-ins that take nothing but numbers and
-text from it, so that it can neither call anything, nor change a class of this process, nor make an array that points
-outside of its memory.
+r"""Safe reading of the pickles that publishers ship.
+
+Stand-ins replace the classes that a pickle names. They take only numbers and text from it, so a
+pickle can neither call anything, nor change a class of this process, nor create an array that
+points outside of its memory.
 """
 
 import pickle
@@ -9,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from mowst.io import parsing
 
@@ -17,37 +18,31 @@ KINDS = "biufcSUO"
 
 
 def safe_unpickle(path: str | Path) -> Any:
-    r"""Reads a pickle, also of Python 2, of a SciPy CSR matrix, or of NumPy arrays in built-in containers.
-
-    Everything else that a pickle can name is refused before it is imported or called.
-
-    Raises:
-        ValueError: If the file is no readable pickle, or names anything else.
+    r"""Reads a pickle of a SciPy CSR matrix, or of NumPy arrays in built-in containers. Pickles of
+    Python 2 are supported. Any other name raises an error before it is imported or called.
     """
-    with open(path, "rb") as file, parsing(path, "pickle of NumPy arrays, containers or a SciPy CSR matrix"):
+    kind = "pickle of NumPy arrays, containers or a SciPy CSR matrix"
+    with open(path, "rb") as file, parsing(path, kind):
         value = _Unpickler(file, encoding="latin1").load()
         if file.read(1):
-            raise ValueError("it goes on behind its end")
+            raise ValueError("there are bytes after its end")
         return value.csr if isinstance(value, _Matrix) else value
 
 
 def load_dicts(path: str | Path) -> list[dict[str, Any]]:
-    r"""Reads a NumPy array (.npy) of dictionaries, which are pickled there, under the rules of :func:`safe_unpickle`.
-
-    Raises:
-        ValueError: If the file is no such array, or names anything else.
-    """
+    r"""Reads a NumPy array (.npy) of pickled dictionaries, as safely as :func:`safe_unpickle`."""
     with open(path, "rb") as file, parsing(path, "NumPy array (.npy) of dictionaries"):
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
         values = list(np.atleast_1d(_Unpickler(file, encoding="latin1").load()))
-        if wrong := [value for value in values if not isinstance(value, dict)]:
-            raise ValueError(f"it holds {type(wrong[0]).__name__}")
+        for value in values:
+            if not isinstance(value, dict):
+                raise ValueError(f"it holds {type(value).__name__}")
     return values
 
 
 class _Dtype:
-    r"""Of the state of a type only the byte order counts: its fields and flags could make numbers pass for objects."""
+    r"""A type by its name and byte order. Its fields and flags could turn numbers into objects."""
 
     def __init__(self, name: str, *_: Any) -> None:
         self.numpy = np.dtype(name)
@@ -59,7 +54,7 @@ class _Dtype:
 
 
 class _Array(np.ndarray):
-    r"""An array whose type is plain."""
+    r"""An array of a plain type."""
 
     def __new__(cls, *_: Any) -> "_Array":
         return super().__new__(cls, (0,))
@@ -70,24 +65,30 @@ class _Array(np.ndarray):
 
 
 class _Matrix:
-    r"""A matrix built anew of its parts, copied: indices out of range make SciPy write outside of its arrays."""
+    r"""A matrix from copied and checked parts. Wrong indices make SciPy write out of its arrays."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        from scipy.sparse import csr_matrix
+
         parts = (state["data"], state["indices"], state["indptr"])
         self.csr = csr_matrix(parts, shape=tuple(state["_shape"]), copy=True)
         self.csr.check_format(full_check=True)
 
 
-# A pickle may set the attributes of what it names. It cannot set those of built-in types, nor of a class with a
-# __setstate__, and it must not get hold of any other class or of a function.
-_STAND_INS = {
-    **dict.fromkeys([(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")], _Array),
+# A pickle may set the attributes of what it names. It cannot set those of built-in types, nor of a
+# class with a __setstate__. No other class and no function may be listed here.
+_STAND_INS: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
-    **dict.fromkeys([(f"scipy.sparse.{module}", "csr_matrix") for module in ("csr", "_csr")], _Matrix),
+    ("scipy.sparse.csr", "csr_matrix"): _Matrix,
+    ("scipy.sparse._csr", "csr_matrix"): _Matrix,
     ("collections", "defaultdict"): defaultdict,
-    **{(module, kind.__name__): kind for module in ("__builtin__", "builtins") for kind in (list, dict, tuple, set)},
 }
+for _type in (list, dict, tuple, set):
+    _STAND_INS["__builtin__", _type.__name__] = _type
+    _STAND_INS["builtins", _type.__name__] = _type
 
 
 class _Unpickler(pickle.Unpickler):

@@ -1,4 +1,4 @@
-r"""Tensors and a text in one safetensors file, under a checksum. Nothing in such a file is executed."""
+r"""Tensors and a text in one safetensors file with a checksum. Nothing in it is executed."""
 
 import zlib
 from collections.abc import Mapping
@@ -15,18 +15,10 @@ Tensors = Mapping[str, Tensor]
 
 
 def write_sealed(path: str | PathLike[str], form: str, text: str, tensors: Tensors) -> None:
-    r"""Writes tensors and a text, whole or not at all. Tensors may share memory, and be anywhere.
-
-    Args:
-        path (str): the file.
-        form (str): the name and version of what the text and the tensors mean, such as :obj:`"mowst-model-1"`.
-        text (str): the text.
-        tensors (dict[str, Tensor]): the tensors.
-
-    Raises:
-        OSError: if the file cannot be written; an older one is then left as it was.
+    r"""Writes tensors and a text, atomically. Tensors may share memory and be on any device.
+    :obj:`form` is the name and version of the format, such as :obj:`"mowst-model-1"`.
     """
-    # Clones, since safetensors refuses tensors that share memory.
+    # Cloned, since safetensors refuses tensors that share memory.
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     content = save(tensors, metadata=seal(form, text, tensors))
     with atomic_write(path) as file:
@@ -34,8 +26,8 @@ def write_sealed(path: str | PathLike[str], form: str, text: str, tensors: Tenso
 
 
 def seal(form: str, text: str, tensors: Tensors) -> dict[str, str]:
-    r"""The metadata of the file: form, text and a CRC-32 of the text and of the names, shapes, types and values of the
-    tensors, which are on the CPU and contiguous.
+    r"""Returns the metadata of a file: format, text and a CRC-32 of the text and of the names,
+    shapes, types and values of the tensors. These must be contiguous and on the CPU.
     """
     crc = zlib.crc32(text.encode())
     for name in sorted(tensors):
@@ -46,18 +38,17 @@ def seal(form: str, text: str, tensors: Tensors) -> dict[str, str]:
 
 
 def read_sealed(path: str | PathLike[str], form: str) -> tuple[str, dict[str, Tensor]]:
-    r"""The text and the tensors, which are mapped into memory: read where they are touched, and copied where they are
-    written to.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is of another form, or is damaged.
+    r"""Returns the text and the memory-mapped tensors of a file. Raises a :obj:`ValueError` if it
+    has another format or is damaged.
     """
-    with open(path, "rb"), parsing(path, "safetensors file"), safe_open(path, framework="pt") as file:
+    with open(path, "rb"), parsing(path, "safetensors file"), safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if (found := metadata.get("format")) != form:
-        raise ValueError(f"{path} is of the format {found!r}, not '{form}': another version or program wrote it")
+    found = metadata.get("format")
+    if found != form:
+        raise ValueError(
+            f"{path} is of the format {found!r}, not '{form}': another version or program wrote it"
+        )
     if metadata != seal(form, metadata.get("text", ""), tensors):
-        raise ValueError(f"{path} is damaged: its checksum is another than the one it was written with")
+        raise ValueError(f"{path} is damaged: its checksum does not match its content")
     return metadata["text"], tensors

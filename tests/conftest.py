@@ -8,13 +8,16 @@ from torch_geometric.data import Data
 
 from mowst import GraphTask
 
-# Tests are small: a second thread would only wait for the first, in BLAS and in child processes too.
+# Tests are small: a second thread would only wait for the first, in BLAS and in child processes
+# too.
 torch.set_num_threads(1)
 threadpool_limits(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def random_graph(num_nodes: int = 30, num_features: int = 6, num_classes: int = 3, seed: int = 0) -> Data:
+def random_graph(
+    num_nodes: int = 30, num_features: int = 6, num_classes: int = 3, seed: int = 0
+) -> Data:
     r"""A random graph whose features and neighbourhoods both tell something of the class."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(num_nodes) % num_classes
@@ -27,7 +30,9 @@ def random_graph(num_nodes: int = 30, num_features: int = 6, num_classes: int = 
     order = torch.randperm(num_nodes, generator=generator)
     masks = {}
     for name, part in zip(
-        ("train", "val", "test"), order.tensor_split([num_nodes // 2, 3 * num_nodes // 4]), strict=True
+        ("train", "val", "test"),
+        order.tensor_split([num_nodes // 2, 3 * num_nodes // 4]),
+        strict=True,
     ):
         masks[f"{name}_mask"] = torch.zeros(num_nodes, dtype=torch.bool).index_fill(0, part, True)
     return Data(x=x, y=y, edge_index=edge_index, **masks)
@@ -50,6 +55,6 @@ def task(data: Data) -> GraphTask:
     return GraphTask.from_data(data)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_task() -> Callable[..., GraphTask]:
     return lambda **sizes: GraphTask.from_data(random_graph(**sizes))

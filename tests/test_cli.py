@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from mowst import Mowst, load_task
-from mowst.cli.commands import COMMANDS, main, read
+from mowst.cli.commands import COMMANDS, main, read_command
 from mowst.data import DATASETS
 from mowst.io import read_json, read_yaml
-from mowst.train import RunFolder
+from mowst.train import RunDir
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -45,7 +45,7 @@ def test_train_writes_a_run_and_prints_one_table_and_evaluate_repeats_it(here, c
     evaluated = capsys.readouterr().out
     row = next(line for line in trained.splitlines() if line.startswith("mowst ("))
     assert row in evaluated
-    for line in ("mlp alone", "gcn alone", "answers on the test nodes: mlp"):
+    for line in ("mlp alone", "gcn alone", "deferred to gcn: "):
         assert line in trained
 
 
@@ -53,7 +53,9 @@ def test_the_same_command_twice_gives_the_same_result_in_two_folders(here):
     for _ in range(2):
         main(["train", "--seed", "3", *QUICK])
     one, two = (
-        json.loads((here / "runs" / f"digits-gcn-mowst-split0-seed3{suffix}" / "result.json").read_text())
+        json.loads(
+            (here / "runs" / f"digits-gcn-mowst-split0-seed3{suffix}" / "result.json").read_text()
+        )
         for suffix in ("", "-2")
     )
     one.pop("seconds"), two.pop("seconds")
@@ -68,7 +70,8 @@ def test_evaluate_tells_how_many_test_nodes_of_another_split_the_model_has_seen(
     assert main(["evaluate", "run", "--split", "1"]) == 0
     own, other = (load_task("csbm", split=split) for split in (0, 1))
     seen = int((~own.masks["test"])[other.masks["test"]].sum())
-    told = f"{seen} of the {other.index('test').numel()} test nodes of split 1 trained or selected this model"
+    count = other.index("test").numel()
+    told = f"{seen} of the {count} test nodes of split 1 trained or selected this model"
     assert told in capsys.readouterr().err
 
 
@@ -80,17 +83,56 @@ def test_every_method_trains_and_evaluates(here, method, capsys):
 
 
 def test_settings_come_from_flags_over_file_over_preset(here, monkeypatch):
-    monkeypatch.setattr("mowst.cli.train.preset", lambda data, **_: {"mix": "logit"})
-    (here / "my.yaml").write_text("lr: 0.02\nhidden_channels: 12\nepochs: 2\nrounds: 1\nweight_decay: 1e-3\n")
-    assert main(["train", "--config", "my.yaml", "--lr", "0.03", "--run-dir", "run"]) == 0
-    config = dict(line.split(": ") for line in (here / "run" / "config.yaml").read_text().splitlines())
-    assert config["lr"] == "0.03" and config["hidden_channels"] == "12" and config["weight_decay"] == "0.001"
-    assert config["mix"] == "logit"
+    monkeypatch.setattr("mowst.cli.train.load_preset", lambda *_: {"mix": "logit"})
+    settings = "lr: 0.02\nhidden_channels: 12\nepochs: 2\nrounds: 1\nweak.lr: 0.04\n"
+    (here / "my.yaml").write_text(settings + "strong.lr: 0.05\nweight_decay: 1e-3\n")
+    typed = ["--lr", "0.03", "--weak.lr", "0.06", "--weak", "mlp", "--run-dir", "run"]
+    assert main(["train", *typed, "--config", "my.yaml"]) == 0
+    config = read_yaml(here / "run" / "config.yaml")
+    expected = {"lr": 0.03, "weak.lr": 0.06, "strong.lr": 0.05, "weak": "mlp", "mix": "logit"}
+    expected |= {"hidden_channels": 12, "weight_decay": 0.001}
+    assert expected.items() <= config.items()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("data: 2024", "data"),
+        ("data: [cora]", "data"),
+        ("weak.lr: high", "weak.lr"),
+        ("lrs: 1", "unknown setting 'lrs'; did you mean 'lr'"),
+        ("run_dir: here", "unknown setting 'run_dir'"),
+    ],
+)
+def test_an_impossible_file_is_one_sentence(here, capsys, text, problem):
+    (here / "my.yaml").write_text(text)
+    assert main(["train", "--config", "my.yaml"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("mowst: ") and problem in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("key", ["weak", "strong", "gate", "method"])
+def test_import_paths_of_files_need_trust(here, capsys, key):
+    (here / "evil.py").write_text("raise SystemExit('it ran')")
+    (here / "my.yaml").write_text(f"{key}: evil.Thing")
+    (here / "rows.yaml").write_text(f"rows: [{{data: digits, {key}: evil.Thing}}]")
+    for command in (["train", "--config", "my.yaml"], ["study", "rows.yaml", "found"]):
+        assert main(command) == 1
+        assert "'evil.Thing' comes from a file" in capsys.readouterr().err
+
+
+def test_a_method_of_ones_own_trains(here, capsys):
+    own = "from mowst.train.methods import MowstMethod\nclass Own(MowstMethod): pass\n"
+    (here / "own_rounds.py").write_text(own)
+    assert main(["train", "csbm", "--method", "own_rounds.Own", "--run_dir", "run", *QUICK]) == 0
+    assert main(["evaluate", "run"]) == 0
+    assert capsys.readouterr().out.count("own_rounds.Own (") == 2
 
 
 def test_a_file_says_which_data_set_and_preset_and_a_typed_one_counts_more(here, monkeypatch):
     (here / "my.yaml").write_text("data: csbm\nepochs: 2\nrounds: 1\n")
-    monkeypatch.setattr("mowst.cli.train.preset", lambda data, **_: {"lr": {"csbm": 0.02, "digits": 0.03}[data]})
+    rates = {"csbm": {"lr": 0.02}, "digits": {"lr": 0.03}}
+    monkeypatch.setattr("mowst.cli.train.load_preset", lambda data, *_: rates[data])
     for typed, data, lr in (([], "csbm", 0.02), (["digits"], "digits", 0.03)):
         assert main(["train", "--config", "my.yaml", *typed, "--run-dir", data]) == 0
         config = read_yaml(here / data / "config.yaml")
@@ -99,14 +141,14 @@ def test_a_file_says_which_data_set_and_preset_and_a_typed_one_counts_more(here,
 
 def test_a_stopped_run_of_any_data_set_goes_on(here, monkeypatch):
     assert main(["train", "csbm", "--run_dir", "whole", *QUICK]) == 0
-    stop = RunFolder.append
+    stop = RunDir.append
 
     def stopping(folder, record):
         stop(folder, record)
         folder.stop()
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "append", stopping)
+        patch.setattr(RunDir, "append", stopping)
         assert main(["train", "csbm", "--run_dir", "run", *QUICK]) == 128 + signal.SIGTERM
     assert main(["train", "--resume", "run"]) == 0
     whole, again = (read_json(here / folder / "result.json") for folder in ("whole", "run"))
@@ -129,18 +171,20 @@ def test_an_expert_by_import_path_needs_trust_to_be_loaded_again(here, capsys):
     assert main(["evaluate", "run", "--trust"]) == 0
 
 
-def test_predict_writes_what_the_model_answers(here, capsys):
+def test_predict_writes_the_predictions_of_the_model(here, capsys):
     assert main(["train", "csbm", "--run_dir", "run", *QUICK]) == 0
     capsys.readouterr()
     assert main(["predict", "run"]) == 0
     whole = pd.read_csv(io.StringIO(capsys.readouterr().out))
     model, data = Mowst.load(here / "run" / "best.safetensors"), load_task("csbm").data
-    answer = model.eval()(data.x, data.edge_index)
+    out = model.eval()(data.x, data.edge_index)
     assert whole["node"].tolist() == list(range(data.num_nodes))
-    assert whole["label"].tolist() == answer.prob.argmax(dim=1).tolist()
-    assert whole["prob"].to_numpy() == pytest.approx(answer.prob.detach().max(dim=1).values.numpy(), abs=1e-5)
-    assert main(["predict", "run", "--nodes", "test", "--out", "answers.csv"]) == 0
-    test = pd.read_csv("answers.csv")
+    assert whole["label"].tolist() == out.prob.argmax(dim=1).tolist()
+    assert whole["prob"].to_numpy() == pytest.approx(
+        out.prob.detach().max(dim=1).values.numpy(), abs=1e-5
+    )
+    assert main(["predict", "run", "--nodes", "test", "--out", "predictions.csv"]) == 0
+    test = pd.read_csv("predictions.csv")
     assert test["node"].tolist() == load_task("csbm").index("test").tolist()
     pd.testing.assert_frame_equal(test, whole.iloc[test["node"]].reset_index(drop=True))
 
@@ -148,22 +192,37 @@ def test_predict_writes_what_the_model_answers(here, capsys):
 def test_another_graph_may_lack_classes_but_has_the_features(here, capsys):
     write_pets(here / "pets", "0", "1", "2")
     write_pets(here / "fewer", "1", "0")
-    assert main(["train", "./pets", "--split", "random-0", "--run_dir", "run", "--method", "weak", *QUICK]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "./pets",
+                "--split",
+                "random-0",
+                "--run_dir",
+                "run",
+                "--method",
+                "weak",
+                *QUICK,
+            ]
+        )
+        == 0
+    )
     for command in ("evaluate", "predict"):
         assert main([command, "run", "--data", "./fewer"]) == 0
         assert main([command, "run", "--data", "digits"]) == 1
-        told = "the model of this run reads 4 features and knows 3 classes, 'digits' has 32 and 10"
+        told = "the model of this run has 4 features and 3 classes, 'digits' has 32 and 10"
         assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("threshold", "expert"), [("0", "mlp"), ("1.1", "gcn")])
-def test_a_threshold_says_which_expert_answers_a_node(here, threshold, expert):
+def test_a_threshold_decides_which_expert_predicts_a_node(here, threshold, expert):
     assert main(["train", "csbm", "--gate_fit", "train", "--run_dir", "run", *QUICK]) == 0
     model, data = Mowst.load(here / "run" / "best.safetensors"), load_task("csbm").data
     model.route = "mixture"
     model.save(here / "run" / "best.safetensors")
-    assert main(["predict", "run", "--threshold", threshold, "--out", "answers.csv"]) == 0
-    found = pd.read_csv("answers.csv")
+    assert main(["predict", "run", "--threshold", threshold, "--out", "predictions.csv"]) == 0
+    found = pd.read_csv("predictions.csv")
     assert set(found["expert"]) == {expert}
     labels = model.predict(data.x, data.edge_index, threshold=float(threshold))
     assert found["label"].tolist() == labels.tolist()
@@ -176,7 +235,9 @@ def write_pets(folder, *classes):
     x = {name: [int(label == name) for label in labels] for name in ("ape", "bat", "cat", "dog")}
     pd.DataFrame({"id": names} | x).to_csv(folder / "features.csv", index=False)
     pd.DataFrame({"id": names, "label": labels}).to_csv(folder / "labels.csv", index=False)
-    pd.DataFrame({"source": names[:-1], "target": names[1:]}).to_csv(folder / "edges.csv", index=False)
+    pd.DataFrame({"source": names[:-1], "target": names[1:]}).to_csv(
+        folder / "edges.csv", index=False
+    )
 
 
 @pytest.fixture
@@ -184,29 +245,37 @@ def pets(here):
     r"""A run on bats, cats and dogs."""
     write_pets(here / "pets", "bat", "cat", "dog")
     long = ["--epochs", "100", "--lr", "0.1", "--dropout", "0", "--num_layers", "1"]
-    assert main(["train", "pets", "--split", "random-0", "--run_dir", "run", "--method", "weak", *long]) == 0
+    assert (
+        main(
+            ["train", "pets", "--split", "random-0", "--run_dir", "run", "--method", "weak", *long]
+        )
+        == 0
+    )
     return here
 
 
 def test_predict_names_nodes_and_classes_as_the_folder_does(pets):
-    assert main(["predict", "run", "--out", "answers.csv"]) == 0
-    found = pd.read_csv("answers.csv")
-    assert "".join(found["node"]) == "abcdefghijkl" and found["label"].tolist() == ["bat", "cat", "dog"] * 4
+    assert main(["predict", "run", "--out", "predictions.csv"]) == 0
+    found = pd.read_csv("predictions.csv")
+    assert (
+        "".join(found["node"]) == "abcdefghijkl"
+        and found["label"].tolist() == ["bat", "cat", "dog"] * 4
+    )
     assert set(found["expert"]) == {"mlp"}
 
 
 def test_classes_keep_the_names_that_they_were_trained_with(pets, capsys):
     write_pets(pets / "more", "dog", "cat")
-    assert main(["predict", "run", "--data", "./more", "--out", "answers.csv"]) == 0
-    assert pd.read_csv("answers.csv")["label"].tolist() == ["dog", "cat"] * 6
+    assert main(["predict", "run", "--data", "./more", "--out", "predictions.csv"]) == 0
+    assert pd.read_csv("predictions.csv")["label"].tolist() == ["dog", "cat"] * 6
     assert main(["evaluate", "run", "--data", "./more"]) == 0
     assert "100.00 100.00 100.00" in capsys.readouterr().out
     write_pets(pets / "zoo", "ape", "dog")
     assert main(["predict", "run", "--data", "./zoo"]) == 1
-    assert "tells the classes bat, cat, dog apart, those of 'zoo' are ape, dog" in capsys.readouterr().err
+    assert "are bat, cat, dog, those of 'zoo' are ape, dog" in capsys.readouterr().err
     (pets / "run" / "classes.json").unlink()
-    assert main(["predict", "run", "--data", "./zoo", "--out", "answers.csv"]) == 0
-    assert set(pd.read_csv("answers.csv")["label"]) <= {0, 1, 2}
+    assert main(["predict", "run", "--data", "./zoo", "--out", "predictions.csv"]) == 0
+    assert set(pd.read_csv("predictions.csv")["label"]) <= {0, 1, 2}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +287,10 @@ def test_classes_keep_the_names_that_they_were_trained_with(pets, capsys):
         (["train", "--method", "most"], "unknown method 'most'"),
         (["train", "--split", "-1"], "There is no split -1"),
         (["train", "--strong", "torch.nn.Linear"], "cannot be built by name"),
-        (["train", "--strong", "gat", "--hidden-channels", "12"], "multiple of the 8 attention heads"),
+        (
+            ["train", "--strong", "gat", "--hidden-channels", "12"],
+            "multiple of the 8 attention heads",
+        ),
         (["train", "--hidden-channels", "0"], "hidden_channels must be at least 1, got 0"),
         (["train", "--strong_args", "{norn: 1}"], "the strong expert 'gcn' cannot be built"),
         (["train", "--device", "foo"], "no device 'foo', choose from cpu"),
@@ -238,15 +310,19 @@ def test_errors_are_one_sentence_and_leave_nothing(here, capsys, command, messag
     assert not list(here.iterdir())
 
 
-def test_a_study_tells_why_runs_failed_until_they_are_mended(here, capsys):
-    (here / "rows.yaml").write_text("rows: [{data: ./mine, method: weak, splits: 1, epochs: 2, hidden_channels: 8}]")
+def test_a_study_reports_why_runs_failed_until_they_are_fixed(here, capsys):
+    (here / "rows.yaml").write_text(
+        "rows: [{data: ./mine, method: weak, splits: 1, epochs: 2, hidden_channels: 8}]"
+    )
     (here / "mine").mkdir()
     for command in (["study", "rows.yaml", "found"], ["study", "rows.yaml", "found"]):
         assert main(command) == 1
         captured = capsys.readouterr()
         assert "0 runs finished, 1 failed" in captured.out
         assert "./mine gcn weak 0: FileNotFoundError: mine lacks features" in captured.err
-        assert captured.err.endswith("mowst: 1 of 1 runs failed; --retry_failed true runs them again\n")
+        assert captured.err.endswith(
+            "mowst: 1 of 1 runs failed; --retry_failed true runs them again\n"
+        )
     (here / "mine").rmdir()
     write_pets(here / "mine", "cat", "dog")
     assert main(["study", "rows.yaml", "found", "--retry_failed", "true"]) == 0
@@ -263,12 +339,19 @@ def test_datasets_lists_what_can_be_typed(here, capsys):
 def test_a_data_set_is_compared_with_what_is_published(here, capsys, monkeypatch):
     assert main(["datasets", "digits"]) == 0
     out = capsys.readouterr().out
-    assert "'digits' matches what is published" in out
-    assert [line.split() for line in out.splitlines()[:2]] == [["published", "found"], ["nodes", "1797", "1797"]]
-    monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], num_edges=7740, num_classes=None))
+    assert "'digits' matches its published sizes" in out
+    assert [line.split() for line in out.splitlines()[:2]] == [
+        ["published", "found"],
+        ["nodes", "1797", "1797"],
+    ]
+    monkeypatch.setitem(
+        DATASETS, "digits", replace(DATASETS["digits"], sizes=(1797, 7740, 32, None))
+    )
     assert main(["datasets", "digits"]) == 1
     captured = capsys.readouterr()
-    assert captured.err == "mowst: 'digits' differs from what is published: 7740 edges, found 7738\n"
+    assert (
+        captured.err == "mowst: 'digits' differs from its published sizes: 7740 edges, found 7738\n"
+    )
     assert ["classes", "-", "10"] in [line.split() for line in captured.out.splitlines()]
 
 
@@ -288,7 +371,30 @@ def test_help_reads(capsys, command):
     assert not re.findall(r"`|:\w+:|None", out)
     assert ("sqlite:///FILE" in out) == (command in ("sweep", "best"))
     titles = re.findall(r"^(\S.*):$", out, re.M)
-    assert set(titles) <= {"positional arguments", "options", "The parts of a model by name", "The settings of fit"}
+    known = {"positional arguments", "options", "The parts of a model by name"}
+    known |= {"The settings of fit"}
+    known |= {title for title in titles if title.startswith("Settings of ")}
+    assert set(titles) <= known
+    assert ("--weak.lr LR" in out) == (command == "train")
+
+
+def test_help_and_version_load_no_torch():
+    code = "import sys; from mowst.cli import main; sys.argv = ['mowst', sys.argv[1]]\n"
+    code += "try: main()\nexcept SystemExit: print({'torch', 'torch_geometric'} & {*sys.modules})"
+    for option in ("--help", "--version"):
+        shown = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True)
+        assert shown.stdout.endswith("set()\n"), shown.stderr
+    module = subprocess.run([sys.executable, "-m", "mowst", "--version"], capture_output=True)
+    assert module.stdout.startswith(b"mowst ")
+
+
+def test_a_command_loads_nothing_that_it_does_not_use():
+    heavy = {"optuna", "sqlalchemy", "jinja2", "matplotlib", "ogb", "pandas", "sklearn"}
+    code = "import sys, torch_geometric; before = {*sys.modules}\n"
+    code += "from mowst.cli.commands import read_command; read_command(['train'])\n"
+    code += f"print({heavy} & ({{*sys.modules}} - before))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.stdout == "set()\n", shown.stderr
 
 
 README_COMMANDS = sorted(set(re.findall(r"^mowst (.+)$|`mowst ([a-z][^`]*)`", README, re.M)))
@@ -299,14 +405,19 @@ def test_commands_of_the_readme_parse(command, capsys):
     words = shlex.split(command, comments=True)
     if "--help" in words:
         with pytest.raises(SystemExit, match="0"):
-            read(words)
+            read_command(words)
+    elif "--resume" in words:
+        with pytest.raises(FileNotFoundError, match="not the folder of a run"):
+            read_command(words)
     else:
-        assert read(words).subcommand == words[0]
+        assert read_command(words)[0].__name__ == words[0]
 
 
 def test_a_reader_that_has_enough_ends_a_command_without_a_word():
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-m", "mowst.cli", "datasets"], stdout=writer, stderr=subprocess.PIPE)
+    done = subprocess.run(
+        [sys.executable, "-m", "mowst.cli", "datasets"], stdout=writer, stderr=subprocess.PIPE
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")

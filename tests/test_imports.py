@@ -6,60 +6,96 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "mowst"
+FILES = sorted(ROOT.rglob("*.py"))
 MAY_IMPORT = {
+    "sparse": set(),
     "io": set(),
+    "metrics": set(),
+    "convert": set(),
+    "presets": set(),
     "pickles": {"io"},
     "sealed": {"io"},
-    "allocator": set(),
-    "metrics": set(),
-    "graph": {"io", "allocator"},
-    "nn": {"graph", "io", "sealed", "allocator"},
-    "loss": {"nn"},
-    "convert": set(),
+    "nn": {"sparse", "io", "sealed"},
+    "experts": {"sparse", "nn"},
     "validation": {"metrics"},
     "task": {"metrics", "convert", "validation"},
-    "data": {"task", "io", "pickles", "sealed", "convert", "validation"},
-    "train": {"nn", "graph", "loss", "metrics", "task", "io", "sealed"},
-    "inference": {"nn", "graph", "metrics", "task", "io"},
-    "study": {"train", "data", "nn", "task", "io", "presets", "inference", "metrics", "allocator"},
-    "bench": {"train", "inference", "graph", "nn", "loss", "task", "io"},
-    "presets": set(),
+    "data": {"task", "io", "pickles", "sealed", "convert", "metrics", "validation"},
+    "train": {"sparse", "nn", "task", "io", "sealed"},
+    "serve": {"sparse", "nn", "task", "metrics"},
+    "study": {"sparse", "nn", "train", "serve", "task", "data", "io", "metrics", "presets"},
 }
 
 
-def room_of(path):
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+def name_module(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported_rooms(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = []
+def find_imports(nodes):
+    for node in nodes:
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names if alias.name.startswith("mowst"))
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-            names = [f"{node.module}.{alias.name}" if node.module == "mowst" else node.module for alias in node.names]
-        yield from (name.split(".")[1] for name in names if name.startswith("mowst."))
+            assert node.level == 0, "a relative import"
+            if node.module.split(".")[0] == "mowst":
+                for alias in node.names:
+                    inner = ROOT.parent / f"{node.module}.{alias.name}".replace(".", "/")
+                    is_module = inner.is_dir() or inner.with_suffix(".py").is_file()
+                    yield f"{node.module}.{alias.name}" if is_module else node.module
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_one_way(path):
-    room = room_of(path)
-    if room in ("__init__", "cli"):
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_file_imports_what_its_room_may(path):
+    room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    if room in ("__init__", "__main__", "cli"):
         return
     assert room in MAY_IMPORT, f"the room {room} has no place among the arrows"
-    assert set(imported_rooms(path)) <= MAY_IMPORT[room] | {room}
+    imported = {name.split(".")[1] for name in find_imports(ast.walk(ast.parse(path.read_text())))}
+    assert imported <= MAY_IMPORT[room] | {room}
 
 
-def test_the_arrows_have_no_circle():
-    above = {room: set(below) for room, below in MAY_IMPORT.items()}
-    while ground := [room for room, below in above.items() if not below]:
-        above = {room: below - set(ground) for room, below in above.items() if room not in ground}
-    assert not above
+def test_no_file_imports_itself_through_others():
+    modules = {name_module(path): path for path in FILES}
+    below = {}
+    for name, path in modules.items():
+        # Only imports that run when the module is imported.
+        found = set(find_imports(ast.parse(path.read_text()).body))
+        below[name] = {other for other in found if other in modules and other != name}
+    while ground := [name for name, others in below.items() if not others]:
+        below = {name: others - set(ground) for name, others in below.items() if name not in ground}
+    assert not below, f"these files import each other: {sorted(below)}"
 
 
-def test_the_model_needs_neither_ogb_nor_optuna_nor_a_command_line_library():
-    heavy = ("ogb", "optuna", "jsonargparse")  # torchmetrics imports matplotlib where it finds it
-    code = f"import sys, mowst; sys.exit(', '.join(m for m in {heavy} if m in sys.modules) or 0)"
-    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert asked.returncode == 0, asked.stderr
+def test_only_the_command_line_prints():
+    for path in FILES:
+        if "cli" not in path.parts:
+            calls = [
+                node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+            ]
+            assert not [call for call in calls if getattr(call.func, "id", "") == "print"], path
+
+
+def list_new_modules(code, before=""):
+    lines = ["import sys", before, "known = set(sys.modules)", code]
+    code = "\n".join([*lines, "print(*(set(sys.modules) - known))"])
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(ran.stdout.split())
+
+
+def test_importing_the_package_loads_no_torch():
+    assert "torch" not in list_new_modules("import mowst")
+
+
+def test_heavy_libraries_load_where_they_are_used():
+    heavy = {"optuna", "ogb", "sqlalchemy", "jinja2", "torchmetrics", "sklearn", "pandas"}
+    heavy |= {"jsonargparse", "matplotlib", "scipy.io", "scipy.optimize", "scipy.stats"}
+    loaded = list_new_modules("from mowst import *", before="import torch_geometric")
+    assert "mowst.train.fit" in loaded
+    assert not loaded & heavy
+
+
+def test_every_public_name_is_importable():
+    import mowst
+
+    for name in mowst.__all__:
+        assert getattr(mowst, name) is not None

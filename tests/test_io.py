@@ -66,7 +66,10 @@ def test_atomic_write_honours_the_umask(tmp_path):
 
 
 def test_atomic_write_refuses_to_append(tmp_path):
-    with pytest.raises(ValueError, match="'wb' or 'w', got 'a'"), atomic_write(tmp_path / "file", mode="a"):
+    with (
+        pytest.raises(ValueError, match="'wb' or 'w', got 'a'"),
+        atomic_write(tmp_path / "file", mode="a"),
+    ):
         pass
 
 
@@ -131,11 +134,17 @@ def write_pickle(path: Path) -> None:
     path.write_bytes(pickle.dumps(np.arange(1000)))
 
 
-READERS = [(load_npz, write_npz), (lambda path: load_mat(path, ["a"]), write_mat), (safe_unpickle, write_pickle)]
+READERS = [
+    (load_npz, write_npz),
+    (lambda path: load_mat(path, ["a"]), write_mat),
+    (safe_unpickle, write_pickle),
+]
 
 
 @pytest.mark.parametrize(("read", "write"), READERS, ids=["npz", "mat", "pickle"])
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"<html>404</html>" * 20])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"<html>404</html>" * 20]
+)
 def test_damaged_files_are_named(tmp_path, read, write, damage):
     path = tmp_path / "file.mat"
     write(path)

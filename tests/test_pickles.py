@@ -10,7 +10,12 @@ import scipy.sparse as sp
 from mowst import pickles
 from mowst.pickles import load_dicts, safe_unpickle
 
-PLAIN = ["numpy\nndarray", "numpy\ndtype", "numpy._core.multiarray\n_reconstruct", "scipy.sparse._csr\ncsr_matrix"]
+PLAIN = [
+    "numpy\nndarray",
+    "numpy\ndtype",
+    "numpy._core.multiarray\n_reconstruct",
+    "scipy.sparse._csr\ncsr_matrix",
+]
 
 
 class Call:
@@ -69,7 +74,9 @@ def test_unpickle_executes_nothing(tmp_path):
 def test_unpickle_refuses_matrices_that_point_outside(tmp_path):
     matrix = sp.csr_matrix(np.eye(3))
     matrix.indices[0] = 10**6
-    matrix.check_format = dict  # what a pickle says of its matrix shall not decide on how that is checked
+    matrix.check_format = (
+        dict  # what a pickle says of its matrix shall not decide on how that is checked
+    )
     (tmp_path / "file.pkl").write_bytes(pickle.dumps(matrix))
     with pytest.raises(ValueError, match="file.pkl"):
         safe_unpickle(tmp_path / "file.pkl")
@@ -78,7 +85,9 @@ def test_unpickle_refuses_matrices_that_point_outside(tmp_path):
 @pytest.mark.parametrize("target", [*PLAIN, "collections\ndefaultdict", "builtins\ndict"])
 def test_unpickle_changes_no_class(tmp_path, target):
     # Names a class, and asks to set an attribute of it.
-    (tmp_path / "file.pkl").write_bytes(f"c{target}\n(N}}S'check_format'\ncbuiltins\ndict\nstb.".encode())
+    (tmp_path / "file.pkl").write_bytes(
+        f"c{target}\n(N}}S'check_format'\ncbuiltins\ndict\nstb.".encode()
+    )
     before = [vars(kind).copy() for kind in vars(pickles).values() if isinstance(kind, type)]
     with pytest.raises(ValueError, match="file.pkl"):
         safe_unpickle(tmp_path / "file.pkl")
@@ -101,12 +110,16 @@ def test_dicts_in_an_array_are_read_and_nothing_else(tmp_path):
     splits = [{"train": np.arange(3), "test": [4, 5]}, {"train": np.arange(2)}]
     np.save(path, np.array(splits, dtype=object))
     read = load_dicts(path)
-    assert [list(split) for split in read] == [["train", "test"], ["train"]] and read[0]["train"].tolist() == [0, 1, 2]
+    assert [list(split) for split in read] == [["train", "test"], ["train"]] and read[0][
+        "train"
+    ].tolist() == [0, 1, 2]
     np.save(path, np.array([{"train": Call(os.mkdir, str(victim))}], dtype=object))
     with pytest.raises(ValueError, match="it asks for '.*mkdir', which is refused"):
         load_dicts(path)
     assert not victim.exists()
     for content in (np.array([[1, 2]], dtype=object), np.arange(3)):
         np.save(path, content)
-        with pytest.raises(ValueError, match="file.npy is not a readable NumPy array \\(.npy\\) of dictionaries"):
+        with pytest.raises(
+            ValueError, match="file.npy is not a readable NumPy array \\(.npy\\) of dictionaries"
+        ):
             load_dicts(path)

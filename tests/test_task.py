@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import networkx as nx
+import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -42,7 +43,10 @@ def probabilities() -> torch.Tensor:
 
 def test_a_task_holds_the_graph():
     made = task(name="ring")
-    assert str(made) == "GraphTask(ring, nodes=12, edges=12, features=4, classes=2, metric=accuracy, split=0)"
+    assert (
+        str(made)
+        == "GraphTask(ring, nodes=12, edges=12, features=4, classes=2, metric=accuracy, split=0)"
+    )
     assert made.index("val").tolist() == [4, 5, 6, 7]
     assert made.labels("val").tolist() == [0, 1, 0, 1]
     assert made.index("val") is made.index("val")
@@ -59,16 +63,14 @@ def test_evaluate_is_the_metric_on_the_split(metric):
 @pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
 def test_expected_score_of_certain_routing_is_the_expert_score(metric):
     made, weak, strong = task(metric=metric), probabilities(), probabilities().flip(0)
-    assert made.expected([weak, strong], [torch.ones(N), torch.zeros(N)], "test") == pytest.approx(
-        made.evaluate(weak, "test")
-    )
-    assert made.expected([weak, strong], [torch.zeros(N), torch.ones(N)], "test") == pytest.approx(
-        made.evaluate(strong, "test")
-    )
+    for confidence, expert in ((torch.ones(N), weak), (torch.zeros(N), strong)):
+        expected = made.expected(weak, strong, confidence, "test")
+        assert expected == pytest.approx(made.evaluate(expert, "test"))
 
 
 def test_expected_score_of_f1_is_undefined():
-    assert task(metric="f1").expected([probabilities()] * 2, [torch.ones(N), torch.zeros(N)], "val") is None
+    prob = probabilities()
+    assert task(metric="f1").expected(prob, prob, torch.ones(N), "val") is None
 
 
 def test_nll_is_cross_entropy_of_the_logits():
@@ -90,10 +92,10 @@ def test_predictions_are_checked():
         task().evaluate(probabilities()[:5])
     with pytest.raises(ValueError, match="val nodes of 'graph' hold NaN"):
         task().evaluate(probabilities() * torch.nan)
-    with pytest.raises(ValueError, match="no split 'valid'; known: train, val, test"):
+    with pytest.raises(ValueError, match="'graph' has no split 'valid'; known: train, val, test"):
         task().evaluate(probabilities(), "valid")
-    with pytest.raises(ValueError, match=r"shares must be of shape \(12,\), got \(12, 1\)"):
-        task().expected([probabilities()] * 2, [torch.ones(N, 1)] * 2)
+    with pytest.raises(ValueError, match=r"confidence must be of shape \(12,\), got \(12, 1\)"):
+        task().expected(probabilities(), probabilities(), torch.ones(N, 1))
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -104,17 +106,23 @@ def test_a_prediction_on_all_nodes_and_on_the_split_alone_score_the_same(split):
     assert made.nll(prob, split) == made.nll(own, split)
 
 
-def test_to_and_with_masks_leave_the_task_alone():
+def test_to_and_replace_leave_the_task_alone():
     made = task(name="ring", preprocessing=("undirected",))
     moved = made.to("cpu")
     assert moved is not made and moved.data is not made.data
     assert moved.preprocessing == made.preprocessing and str(moved) == str(made)
     masks = thirds()
-    other = made.with_masks(masks["test"], masks["train"], masks["val"], split="turned")
-    assert other.index("val").tolist() == [0, 1, 2, 3] and made.index("val").tolist() == [4, 5, 6, 7]
+    turned = {"train": masks["test"], "val": masks["train"], "test": masks["val"]}
+    other = replace(made, masks=turned, split="turned")
+    assert other.index("val").tolist() == [0, 1, 2, 3] and made.index("val").tolist() == [
+        4,
+        5,
+        6,
+        7,
+    ]
     assert other.data is made.data and other.split == "turned"
-    with pytest.raises(ValueError, match="train and val share 4 nodes"):
-        made.with_masks(masks["train"], masks["train"], masks["test"])
+    with pytest.raises(ValueError, match="4 nodes are in both train and val"):
+        replace(made, masks=masks | {"val": masks["train"]})
 
 
 @pytest.mark.parametrize(
@@ -146,16 +154,42 @@ def test_from_data_reads_nan_as_unlabelled():
 
 
 def test_from_data_picks_the_split():
-    columns = {f"{key}_mask": torch.stack([mask, mask.roll(4)], dim=1) for key, mask in thirds().items()}
+    columns = {
+        f"{key}_mask": torch.stack([mask, mask.roll(4)], dim=1) for key, mask in thirds().items()
+    }
     made = GraphTask.from_data(graph(**columns), split=1)
     assert made.index("train").tolist() == [4, 5, 6, 7] and made.split == 1
-    with pytest.raises(ValueError, match="no split 2: data.train_mask holds splits 0 to 1"):
+    with pytest.raises(ValueError, match="no split 2: data.train_mask holds 2, 0 to 1"):
         GraphTask.from_data(graph(**columns), split=2)
 
 
 def test_from_data_needs_masks():
     with pytest.raises(ValueError, match="data.train_mask is missing"):
         GraphTask.from_data(graph())
+    with pytest.raises(ValueError, match="data.val_mask is missing"):
+        GraphTask.from_data(graph(train_mask=torch.ones(N, dtype=torch.bool)))
+
+
+@pytest.mark.parametrize("inductive", [False, True])
+def test_the_test_split_is_optional(inductive):
+    masks = {f"{key}_mask": mask for key, mask in thirds().items() if key != "test"}
+    made = GraphTask.from_data(graph(**masks), inductive=inductive)
+    assert made.splits == ("train", "val") and made.visible is made
+    assert made.evaluate(probabilities(), "val") == task().evaluate(probabilities(), "val")
+    for use in (made.evaluate, made.score, made.nll):
+        with pytest.raises(ValueError, match="'graph' has no split 'test'; known: train, val"):
+            use(probabilities(), "test")
+    assert task(masks=dict(reversed(thirds().items()))).splits == ("train", "val", "test")
+
+
+def test_the_visible_part_of_an_inductive_task_is_without_test_nodes():
+    made = task(inductive=True, class_weight="balanced", preprocessing=("undirected",))
+    seen = made.visible
+    assert seen.splits == ("train", "val") and seen.num_nodes == 8 and made.visible is seen
+    assert seen.data.edge_index.t().tolist() == [[k, k - 1] for k in range(1, 8)]
+    assert seen.data.x.equal(made.data.x[:8]) and seen.index("val").equal(made.index("val"))
+    assert (seen.class_weight, seen.preprocessing) == ("balanced", ("undirected",))
+    assert task().visible.splits == ("train", "val", "test")
 
 
 def with_value(tensor: torch.Tensor, index: tuple[int, ...] | int, value: float) -> torch.Tensor:
@@ -168,38 +202,95 @@ NOWHERE, RING = torch.zeros(N, dtype=torch.bool), graph()
 
 PROBLEMS = {
     "no x": (dict(data=graph(x=None)), "x is missing"),
-    "flat x": (dict(data=graph(x=torch.ones(N))), r"x must be \[nodes, features\], got shape \(12,\)"),
-    "int x": (dict(data=graph(x=torch.ones(N, 2).long())), "x must be floating point, got torch.int64"),
-    "nan": (dict(data=graph(x=with_value(RING.x, (5, 2), torch.nan))), "1 NaN or infinite .* node 5, column 2"),
-    "inf": (dict(data=graph(x=with_value(RING.x, (5, 2), torch.inf))), "1 NaN or infinite .* node 5, column 2"),
+    "flat x": (
+        dict(data=graph(x=torch.ones(N))),
+        r"x must be \[nodes, features\], got shape \(12,\)",
+    ),
+    "int x": (
+        dict(data=graph(x=torch.ones(N, 2).long())),
+        "x must be floating point, got torch.int64",
+    ),
+    "nan": (
+        dict(data=graph(x=with_value(RING.x, (5, 2), torch.nan))),
+        "1 NaN or infinite .* node 5, column 2",
+    ),
+    "inf": (
+        dict(data=graph(x=with_value(RING.x, (5, 2), torch.inf))),
+        "1 NaN or infinite .* node 5, column 2",
+    ),
     "no nodes": (dict(data=Data(x=torch.ones(0, 2))), "the graph has no nodes"),
     "no edges": (dict(data=graph(edge_index=None)), "edge_index is missing"),
-    "edge shape": (dict(data=graph(edge_index=RING.edge_index.t())), r"edge_index must be .* \(12, 2\)"),
-    "edge dtype": (dict(data=graph(edge_index=RING.edge_index.int())), "edge_index must be int64 .* torch.int32"),
+    "edge shape": (
+        dict(data=graph(edge_index=RING.edge_index.t())),
+        r"edge_index must be .* \(12, 2\)",
+    ),
+    "edge dtype": (
+        dict(data=graph(edge_index=RING.edge_index.int())),
+        "edge_index must be int64 .* torch.int32",
+    ),
     "edge out": (
         dict(data=graph(edge_index=with_value(RING.edge_index, (1, 3), N))),
-        r"1 edges leave the nodes 0 to 11, the first is edge 3: \(3, 12\)",
+        r"1 edges leave the nodes 0 to 11, the first is edge 3: \[3, 12\]",
     ),
-    "weights": (dict(data=graph(edge_weight=torch.ones(3))), r"one entry for each of 12 edges, got \(3,\)"),
-    "nan weight": (dict(data=graph(edge_weight=torch.full((N,), torch.nan))), "edge_weight holds 12 NaN .* edge 0"),
+    "weights": (
+        dict(data=graph(edge_weight=torch.ones(3))),
+        r"one entry for each of 12 edges, got \(3,\)",
+    ),
+    "nan weight": (
+        dict(data=graph(edge_weight=torch.full((N,), torch.nan))),
+        "12 edge weights are NaN or infinite, .* edge 0",
+    ),
     "no y": (dict(data=graph(y=None)), "y is missing"),
-    "short y": (dict(data=graph(y=torch.arange(3))), r"y must be int64 of shape \(12,\), got torch.int64 of \(3,\)"),
+    "short y": (
+        dict(data=graph(y=torch.arange(3))),
+        r"y must be int64 of shape \(12,\), got torch.int64 of \(3,\)",
+    ),
     "float y": (dict(data=graph(y=torch.rand(N))), r"y must be int64 .* torch.float32"),
-    "multilabel": (dict(data=graph(y=torch.ones(N, 3).long())), "several labels per node are not supported"),
-    "one class": (dict(data=graph(y=torch.zeros(N).long())), "hold 1 class; a task needs at least 2"),
-    "label out": (dict(data=graph(y=with_value(RING.y, 7, 5))), "1 labels are outside 0 to 1.* 5 at node 7"),
-    "negative": (dict(data=graph(y=with_value(RING.y, 7, -2))), "1 labels are outside 0 to 1.* -2 at node 7"),
-    "unlabelled": (dict(data=graph(y=with_value(RING.y, 7, -1))), "1 val nodes have no label, the first is node 7"),
-    "missing": (dict(masks={"train": ~NOWHERE}), "the masks lack val, test; given: train"),
-    "mask shape": (dict(masks=thirds(val=NOWHERE[:3])), r"the val mask must be bool of shape \(12,\), .* \(3,\)"),
-    "mask dtype": (dict(masks=thirds(val=torch.ones(N))), "the val mask must be bool .* torch.float32"),
+    "multilabel": (
+        dict(data=graph(y=torch.ones(N, 3).long())),
+        "several labels per node are not supported",
+    ),
+    "one class": (
+        dict(data=graph(y=torch.zeros(N).long())),
+        "classes with a labelled node is 1; it must be 2 or more",
+    ),
+    "label out": (
+        dict(data=graph(y=with_value(RING.y, 7, 5))),
+        "1 labels are outside 0 to 1, or -1 for none, .* node 7: 5",
+    ),
+    "negative": (
+        dict(data=graph(y=with_value(RING.y, 7, -2))),
+        "1 labels are outside 0 to 1, or -1 for none, .* node 7: -2",
+    ),
+    "unlabelled": (
+        dict(data=graph(y=with_value(RING.y, 7, -1))),
+        "1 val nodes have no label, the first is node 7",
+    ),
+    "missing": (dict(masks={"train": ~NOWHERE}), "the masks lack val; given: train"),
+    "mask shape": (
+        dict(masks=thirds(val=NOWHERE[:3])),
+        r"the val mask must be bool of shape \(12,\), .* \(3,\)",
+    ),
+    "mask dtype": (
+        dict(masks=thirds(val=torch.ones(N))),
+        "the val mask must be bool .* torch.float32",
+    ),
     "empty": (dict(masks=thirds(val=NOWHERE)), "the val mask is empty"),
-    "overlap": (dict(masks=thirds(val=torch.arange(N) == 3)), "train and val share 1 nodes, the first is node 3"),
+    "overlap": (
+        dict(masks=thirds(val=torch.arange(N) == 3)),
+        "1 nodes are in both train and val, the first is node 3",
+    ),
     "metric": (dict(metric="auc"), "the metric 'auc' is unknown; known: accuracy, roc_auc, f1"),
     "auc": (dict(metric="roc_auc", num_classes=3), "roc_auc needs 2 classes, the task has 3"),
     "classes": (dict(num_classes=13), "13 classes are more than 12 nodes"),
-    "weight name": (dict(class_weight="equal"), "class_weight 'equal' is unknown; give 'balanced' or 2 numbers"),
-    "weight count": (dict(class_weight=[1.0]), r"class_weight must be 2 numbers above zero or 'balanced', got \[1.0\]"),
+    "weight name": (
+        dict(class_weight="equal"),
+        "class_weight must be 2 numbers above zero or 'balanced', got 'equal'",
+    ),
+    "weight count": (
+        dict(class_weight=[1.0]),
+        r"class_weight must be 2 numbers above zero or 'balanced', got \[1.0\]",
+    ),
     "weight zero": (dict(class_weight=[1.0, 0.0]), "class_weight must be 2 numbers above zero"),
     "auc split": (
         dict(metric="roc_auc", masks=thirds(val=torch.arange(N) == 4)),
@@ -231,11 +322,17 @@ def test_balanced_weights_give_every_class_of_the_training_nodes_the_same_sum():
     made = task(data=graph(y=y), num_classes=4, class_weight="balanced")
     assert made.class_weights.tolist() == pytest.approx([4 / (2 * 3), 4 / (2 * 1), 1, 1])
     assert made.class_weights[made.labels("train")].mean() == pytest.approx(1)
-    assert task().class_weights is None and task(class_weight=(1, 3)).class_weights.tolist() == [1, 3]
+    assert task().class_weights is None and task(class_weight=(1, 3)).class_weights.tolist() == [
+        1,
+        3,
+    ]
 
 
 def test_nll_under_class_weights_is_weighted_cross_entropy():
-    made, logits = task(class_weight=[1.0, 5.0]), torch.randn(N, 2, generator=torch.Generator().manual_seed(2))
+    made, logits = (
+        task(class_weight=[1.0, 5.0]),
+        torch.randn(N, 2, generator=torch.Generator().manual_seed(2)),
+    )
     y = made.labels("val")
     loss = cross_entropy(logits[made.index("val")], y, weight=torch.tensor([1.0, 5.0]))
     torch.testing.assert_close(made.nll(logits.softmax(dim=-1)), loss)
@@ -245,13 +342,16 @@ def test_nll_under_class_weights_is_weighted_cross_entropy():
 
 def test_fields_survive_every_copy():
     made = task(class_weight="balanced", inductive=True, repaired=("x was repaired",))
-    masks = thirds()
     for other in (
         made.to("cpu"),
-        made.with_masks(masks["val"], masks["train"], masks["test"]),
+        replace(made, masks=thirds(val=thirds()["test"], test=thirds()["val"])),
         replace(made, name="a"),
     ):
-        assert (other.class_weight, other.inductive, other.repaired) == ("balanced", True, ("x was repaired",))
+        assert (other.class_weight, other.inductive, other.repaired) == (
+            "balanced",
+            True,
+            ("x was repaired",),
+        )
 
 
 def karate(**attributes) -> nx.Graph:
@@ -264,7 +364,9 @@ def karate(**attributes) -> nx.Graph:
 
 
 def test_from_networkx_is_the_adjacency_matrix():
-    made = GraphTask.from_networkx(karate(), features=["degree", "square"], label="club", draw=stratified_split)
+    made = GraphTask.from_networkx(
+        karate(), features=["degree", "square"], label="club", draw=stratified_split
+    )
     dense = torch.zeros(34, 34).index_put_(tuple(made.data.edge_index), made.data.edge_weight)
     assert dense.equal(torch.from_numpy(nx.to_numpy_array(karate())).float())
     assert made.data.x[5].tolist() == [4, 2, 25] and made.data.class_names == ["Mr. Hi", "Officer"]
@@ -275,37 +377,97 @@ def test_from_networkx_is_the_adjacency_matrix():
 
 @pytest.mark.parametrize("form", ["words", "masks"])
 def test_from_networkx_takes_splits_and_any_node_and_both_directions(form):
-    directed = nx.DiGraph([("a", ("b", 1)), (("b", 1), 3), (3, "a"), (3, 3), ("a", "c"), ("c", "d"), ("d", "e")])
+    directed = nx.DiGraph(
+        [("a", ("b", 1)), (("b", 1), 3), (3, "a"), (3, 3), ("a", "c"), ("c", "d"), ("d", "e")]
+    )
     for k, node in enumerate(directed):
         split = ("train", "val", "test")[k // 2]
         directed.nodes[node].update({"x": torch.ones(2) * k, "y": k % 2})
-        directed.nodes[node].update({"split": split} if form == "words" else {f"{split}_mask": True})
+        directed.nodes[node].update(
+            {"split": split} if form == "words" else {f"{split}_mask": True}
+        )
     made = GraphTask.from_networkx(directed, inductive=True)
     assert made.data.node_ids == ["a", ("b", 1), 3, "c", "d", "e"] and made.inductive
-    assert sorted(made.data.edge_index.t().tolist()) == [[0, 1], [0, 3], [1, 2], [2, 0], [2, 2], [3, 4], [4, 5]]
+    assert sorted(made.data.edge_index.t().tolist()) == [
+        [0, 1],
+        [0, 3],
+        [1, 2],
+        [2, 0],
+        [2, 2],
+        [3, 4],
+        [4, 5],
+    ]
     assert made.data.edge_weight is None and made.index("val").tolist() == [2, 3]
     undirected = GraphTask.from_networkx(directed.to_undirected())
     assert undirected.data.num_edges == 2 * 6 + 1 and undirected.data.is_undirected()
 
 
+def test_from_networkx_takes_missing_labels_and_masks_of_numbers():
+    graph = karate(
+        train_mask={k: k % 3 == 0 for k in range(34)}, val_mask={k: k % 3 == 1 for k in range(34)}
+    )
+    nx.set_node_attributes(graph, {2: None, 5: float("nan"), 8: pd.NA, 11: pd.NaT}, "club")
+    del graph.nodes[14]["club"]
+    nx.set_node_attributes(graph, {0: 1, 3: 1.0, 2: 0, 5: None, 8: float("nan")}, "train_mask")
+    made = GraphTask.from_networkx(graph, features="degree", label="club")
+    assert (made.data.y < 0).nonzero().view(-1).tolist() == [2, 5, 8, 11, 14]
+    assert made.data.class_names == ["Mr. Hi", "Officer"] and made.splits == ("train", "val")
+    assert made.index("train").tolist() == list(range(0, 34, 3))
+
+
+def test_from_networkx_reads_the_named_weight():
+    graph = karate(split={k: ("train", "val", "test")[k % 3] for k in range(34)})
+    nx.set_edge_attributes(graph, {(0, 1): 2.5}, "value")
+    made = GraphTask.from_networkx(graph, features="degree", label="club", weight="value")
+    assert sorted(made.data.edge_weight.tolist()) == [1.0] * 154 + [2.5] * 2
+    with pytest.raises(ValueError, match="no edge has the attribute 'values'"):
+        GraphTask.from_networkx(graph, features="degree", label="club", weight="values")
+
+
 @pytest.mark.parametrize(
     ("attributes", "problem"),
     [
-        ({"degree": {7: "many"}}, "the features of the node 7 are not numbers"),
-        ({"degree": {7: [1, 2]}}, "the node 7 has 2 features, the first has 1"),
-        ({"club": {7: 1}}, "the node 0 has the label 'Mr. Hi'; give whole numbers, or names throughout"),
-        ({"split": {7: "tset"}}, "the node 7 has the split 'tset'; known: train, val, test, or nothing"),
-        ({"club": {7: [0, 1]}}, r"the node 7 has the labels \[0, 1\]: several labels per node are not supported"),
-        ({"train_mask": {7: True}}, "data.val_mask is missing; set it, build .* draw=mowst.data.stratified_split"),
+        ({"degree": {7: "many"}}, "the attribute 'degree' must be a number, .*'many'"),
+        (
+            {"degree": {7: [1, 2]}},
+            "the attribute 'degree' must be a number, or the same number of numbers everywhere",
+        ),
+        (
+            {"club": {7: 1}},
+            "the node 0 has the label 'Mr. Hi'; give whole numbers, or names throughout",
+        ),
+        (
+            {"split": {7: "tset"}},
+            "the node 7 has the split 'tset'; known: train, val, test, or nothing",
+        ),
+        (
+            {"club": {7: [0, 1]}},
+            r"the node 7 has the labels \[0, 1\]: several labels per node are not supported",
+        ),
+        (
+            {"train_mask": {7: True}},
+            "data.val_mask is missing; set it, create .* draw=mowst.data.stratified_split",
+        ),
+        ({"train_mask": {7: "False"}}, "the node 7 has the train_mask 'False'; give True or False"),
+        ({"train_mask": {7: 2}}, "the node 7 has the train_mask 2; give True or False"),
     ],
     ids=str,
 )
 def test_from_networkx_names_the_node(attributes, problem):
     with pytest.raises(ValueError, match=problem):
         GraphTask.from_networkx(karate(**attributes), features="degree", label="club")
+
+
+def test_from_networkx_names_the_attribute():
     graph = karate()
     graph.edges[0, 1]["weight"] = "strong"
-    with pytest.raises(ValueError, match="the weight 'strong' of the edge from node 0 to 1 is no number"):
+    with pytest.raises(ValueError, match="the attribute 'weight' must be a number, .*'strong'"):
         GraphTask.from_networkx(graph, features="degree", label="club", draw=stratified_split)
-    with pytest.raises(ValueError, match=r"the node 0 has no attribute 'x'; .* this node has: club, degree, square"):
+    with pytest.raises(
+        ValueError, match="the node 0 has no attribute 'x'; the nodes have club, degree, square"
+    ):
         GraphTask.from_networkx(karate(), label="club")
+    with pytest.raises(
+        ValueError, match="no node has the label 'y'; the nodes have club, degree, square"
+    ):
+        GraphTask.from_networkx(karate(), features="degree")

@@ -1,6 +1,4 @@
-r"""The command line, the only room that reads arguments: :obj:`mowst train`, :obj:`evaluate`, :obj:`predict`,
-:obj:`study`, :obj:`sweep`, :obj:`best`, :obj:`report`, :obj:`datasets`, :obj:`bench`.
-"""
+r"""The command line, the only part of the package that reads arguments."""
 
 from mowst.cli.commands import main
 

@@ -1,6 +1,6 @@
 import sys
 
-from mowst.cli.commands import main
+from mowst.cli import main
 
-sys.argv[0] = "mowst"  # as a run folder shall tell what made it
+sys.argv[0] = "mowst"  # for the record of the command in a run folder
 sys.exit(main())

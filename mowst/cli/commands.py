@@ -1,46 +1,40 @@
-r"""Reads a command and runs it."""
+r"""Reads a command and runs it. Only the module of the chosen command is imported."""
 
+import argparse
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
-import mowst
-from mowst.allocator import keep_freed_memory
-from mowst.cli import bench, datasets, runs, studies, train
-from mowst.cli.help import PlainHelp
-
+# The module of each command, in which read_NAME(parser, argv) returns its options and NAME(options)
+# runs it.
 COMMANDS = {
-    "train": (train.parser, train.run, "train a model and write a run folder"),
-    "evaluate": (runs.evaluate_parser, runs.evaluate, "score the model of a run"),
-    "predict": (runs.predict_parser, runs.predict, "write the answers of the model of a run"),
-    "study": (studies.study_parser, studies.study, "run data sets x experts x methods x seeds"),
-    "sweep": (studies.sweep_parser, studies.search, "search settings"),
-    "best": (studies.best_parser, studies.best, "print the best trial of a sweep"),
-    "report": (studies.report_parser, studies.report, "tables and plots of a study"),
-    "datasets": (datasets.parser, datasets.run, "list the known data sets, or check one"),
-    "bench": (bench.parser, bench.run, "compare speeds on this machine"),
+    "train": ("train", "train a model and write a run folder"),
+    "evaluate": ("runs", "score the model of a run"),
+    "predict": ("runs", "write the predictions of the model of a run"),
+    "study": ("studies", "run data sets x experts x methods x seeds"),
+    "sweep": ("studies", "search settings"),
+    "best": ("studies", "print the best trial of a sweep"),
+    "report": ("studies", "write tables and plots of a study"),
+    "datasets": ("datasets", "list the known data sets, or check one"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    r"""Runs a command; returns the exit status. Errors of the user's making are one line on stderr."""
-    argv = [_spelled(argument) for argument in (sys.argv[1:] if argv is None else argv)]
-    sys.path.append("")  # import paths such as my_gnn.MyGNN start at the current directory, as with python -m
-    keep_freed_memory()
-    options = read(argv)
+    r"""Runs a command and returns the exit status. Errors of the user are one line on stderr."""
+    sys.path.append("")  # import paths such as my_gnn.MyGNN start in the current directory
     try:
-        if options.subcommand == "train":
-            options = train.with_presets(argv, read)
-        COMMANDS[options.subcommand][1](options[options.subcommand])
+        run, options = read_command(sys.argv[1:] if argv is None else argv)
+        run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("mowst: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader, such as head, has enough; at its end Python would flush into the pipe again
+    except BrokenPipeError:
+        # The reader, such as head, has ended. Python would flush into the pipe again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
@@ -49,27 +43,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read(argv: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Any:
-    r"""The options of a command line, with other defaults of :obj:`train` where they are given."""
-    parser = ArgumentParser(
-        prog="mowst",
-        description="Mixture of weak and strong experts on graphs.",
-        version=mowst.__version__,
-        formatter_class=PlainHelp,  # of the commands too
-    )
-    commands = parser.add_subcommands()
-    for name, (make, _, told) in COMMANDS.items():
-        command = make()
-        if name == "train":
-            command.set_defaults(dict(defaults or {}))
-        commands.add_subcommand(name, command, help=told)
-    options = parser.parse_args(list(argv))
-    if options.subcommand == "train":
-        options.train.data = options.train.get("data") or train.DATA
-    return options
+def read_command(argv: Sequence[str]) -> tuple[Callable[[Any], None], Any]:
+    r"""Returns the function of a command and its options."""
+    name = _read_name(argv[:1])
+    from jsonargparse import ArgumentParser
+
+    from mowst.cli.help import PlainHelp
+    from mowst.sparse.memory import keep_freed_memory
+
+    keep_freed_memory()
+    module = import_module(f"mowst.cli.{COMMANDS[name][0]}")
+    parser = ArgumentParser(prog=f"mowst {name}", formatter_class=PlainHelp)
+    arguments = [_normalize(argument) for argument in argv[1:]]
+    return getattr(module, name), getattr(module, f"read_{name}")(parser, arguments)
 
 
-def _spelled(argument: str) -> str:
-    # Both --run-dir and --run_dir are understood.
+def _read_name(argv: Sequence[str]) -> str:
+    description = "Mixture of weak and strong experts on graphs."
+    parser = argparse.ArgumentParser(prog="mowst", description=description)
+    parser.add_argument("--version", action="version", version=f"mowst {version('mowst')}")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True)
+    for name, (_, text) in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    return parser.parse_args(argv).command
+
+
+def _normalize(argument: str) -> str:
+    # Both --run-dir and --run_dir are accepted.
+    if not argument.startswith("--"):
+        return argument
     name, equals, value = argument.partition("=")
-    return name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
+    return "--" + name[2:].replace("-", "_") + equals + value

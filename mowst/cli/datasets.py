@@ -1,49 +1,64 @@
 r""":obj:`mowst datasets`."""
 
-import pandas as pd
-from jsonargparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mowst.cli.places import add_root
 from mowst.data import DATASETS, data_root, find_dataset, load_task
 
-
-def parser() -> ArgumentParser:
-    r"""The options of :obj:`mowst datasets`."""
-    datasets = ArgumentParser(description="Lists the known data sets, or compares one with what is published of it.")
-    datasets.add_argument("name", nargs="?", type=str | None, help="data set to compare, of the files that are here")
-    add_root(datasets)
-    return datasets
+if TYPE_CHECKING:
+    import pandas as pd
+    from jsonargparse import ArgumentParser, Namespace
 
 
-def run(options: Namespace) -> None:
-    r"""Prints the known data sets, or compares one with what is published of it."""
+def read_datasets(parser: "ArgumentParser", argv: Sequence[str]) -> "Namespace":
+    r"""Returns the options of :obj:`mowst datasets`."""
+    parser.description = "Lists the known data sets, or compares one with its published sizes."
+    text = "data set whose files on this machine are compared"
+    parser.add_argument("name", nargs="?", type=str | None, help=text)
+    add_root(parser)
+    return parser.parse_args(argv)
+
+
+def datasets(options: "Namespace") -> None:
+    r"""Prints the known data sets, or compares one with its published sizes."""
+    import pandas as pd
+
     if options.name:
-        return _check(options.name, options.root)
+        _compare_sizes(options.name, options.root)
+        return
     root = data_root(options.root)
-    rows = [
-        {
-            "name": info.name,
-            **info.statistics,
-            "metric": info.metric,
-            "splits": info.protocol,
-            "preprocessing": ", ".join(info.preprocessing),
-            "licence": info.licence,
-            "here": "yes" if all(path.is_file() for path in info.paths(root)) else "no",
-        }
-        for info in DATASETS.values()
-    ]
-    table = pd.DataFrame(rows).convert_dtypes().astype(object)
-    print(table.where(table.notna(), "-").to_string(index=False))
+    rows = []
+    for info in DATASETS.values():
+        here = all(path.is_file() for path in info.paths(root))
+        row = {"name": info.name, **info.statistics, "metric": info.metric}
+        row["splits"] = info.protocol
+        if info.num_splits:
+            row["splits"] = f"{info.num_splits} published: {info.protocol}"
+        row["preprocessing"] = ", ".join(info.preprocessing)
+        row |= {"licence": info.licence, "here": "yes" if here else "no"}
+        rows.append(row)
+    print(_mark_unknown(pd.DataFrame(rows).convert_dtypes()).to_string(index=False))
 
 
-def _check(name: str, root: str | None) -> None:
+def _compare_sizes(name: str, root: str | None) -> None:
+    import pandas as pd
+
     published = find_dataset(name).statistics
     task = load_task(name, root=root, split="random-0", fetch=False)
     sizes = (task.num_nodes, task.data.num_edges, task.num_features, task.num_classes)
     found = dict(zip(published, sizes, strict=True))
-    table = pd.DataFrame({"published": published, "found": found}, dtype="Int64").astype(object)
-    print(table.where(table.notna(), "-").to_string())
-    wrong = [f"{published[key]} {key}, found {found[key]}" for key in found if published[key] not in (None, found[key])]
+    table = pd.DataFrame({"published": published, "found": found}, dtype="Int64")
+    print(_mark_unknown(table).to_string())
+    wrong = []
+    for key, size in published.items():
+        if size not in (None, found[key]):
+            wrong.append(f"{size} {key}, found {found[key]}")
     if wrong:
-        raise ValueError(f"'{task.name}' differs from what is published: {'; '.join(wrong)}")
-    print(f"'{task.name}' matches what is published")
+        raise ValueError(f"'{task.name}' differs from its published sizes: {'; '.join(wrong)}")
+    print(f"'{task.name}' matches its published sizes")
+
+
+def _mark_unknown(table: "pd.DataFrame") -> "pd.DataFrame":
+    table = table.astype(object)
+    return table.where(table.notna(), "-")

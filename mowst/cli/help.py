@@ -1,4 +1,4 @@
-r"""Help in plain text of docstrings with markup."""
+r"""Help in plain text from docstrings with markup."""
 
 import re
 from argparse import Action
@@ -6,7 +6,7 @@ from argparse import Action
 from jsonargparse import DefaultHelpFormatter
 
 MARKUP = (
-    (r"\s*\(default: :obj:`[^`]*`\)", ""),  # the value that is used stands behind the type
+    (r"\s*\(default: :obj:`[^`]*`\)", ""),  # the default of the option follows its type
     (r":\w+:`~(?:\w+\.)*(\w+)`", r"\1"),
     (r":\w+:`([^`]*)`", r"\1"),
     (r"\bNone\b", "null"),
@@ -14,17 +14,17 @@ MARKUP = (
 
 
 class PlainHelp(DefaultHelpFormatter):
-    r"""A formatter of help that writes the markup of docstrings as what is typed."""
+    r"""A help formatter that removes the markup of docstrings."""
 
     def start_section(self, heading: str | None) -> None:
-        super().start_section(heading and plain(heading))
+        super().start_section(heading and remove_markup(heading))
 
     def _expand_help(self, action: Action) -> str:
-        return plain(super()._expand_help(action))
+        return remove_markup(super()._expand_help(action))
 
 
-def plain(text: str) -> str:
-    r"""The text without markup."""
-    for markup, typed in MARKUP:
-        text = re.sub(markup, typed, text)
+def remove_markup(text: str) -> str:
+    r"""Returns a text without markup."""
+    for markup, plain in MARKUP:
+        text = re.sub(markup, plain, text)
     return text

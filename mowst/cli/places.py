@@ -1,43 +1,57 @@
-r"""Options that several commands share: where data lie and where models run."""
+r"""Options that several commands share, and the import paths that files may not name."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
 
-from mowst.data import load_task
-from mowst.task import GraphTask
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
-
-def add_root(parser: ArgumentParser) -> None:
-    r"""Adds where data sets lie."""
-    parser.add_argument("--root", type=str | None, help="folder of data sets, else $MOWST_DATA, else ~/.cache/mowst")
+IMPORTED = ("weak", "strong", "gate", "method")
 
 
-def add_places(parser: ArgumentParser) -> None:
-    r"""Adds where data sets lie and on which device a model runs."""
+def add_root(parser: "ArgumentParser") -> None:
+    r"""Adds the option of the folder of the data sets."""
+    text = "folder of data sets, else $MOWST_DATA, else ~/.cache/mowst"
+    parser.add_argument("--root", type=str | None, help=text)
+
+
+def add_places(parser: "ArgumentParser") -> None:
+    r"""Adds the options of the folder of the data sets and of the device of a model."""
     add_root(parser)
-    parser.add_argument("--device", type=str | None, help="cpu, cuda, ... (default: cuda where there is one)")
+    text = "cpu, cuda, ... (default: cuda if available)"
+    parser.add_argument("--device", type=str | None, help=text)
 
 
-def device_of(options: Namespace) -> str:
-    return checked(options.device) or ("cuda" if torch.cuda.is_available() else "cpu")
+def choose_device(device: str | None) -> str:
+    r"""Returns the chosen device, by default a GPU if there is one, see :func:`check_device`."""
+    check_device(device)
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def checked(device: str | None) -> str | None:
-    r"""Raises a :obj:`ValueError` if a device is not on this machine, and lists those that are."""
-    known, accelerator = ["cpu"], torch.accelerator.current_accelerator()
-    if accelerator and (count := torch.accelerator.device_count()):
-        known += [accelerator.type, *(f"{accelerator.type}:{k}" for k in range(count))]
+def check_device(device: str | None) -> None:
+    r"""Raises a :obj:`ValueError` if this machine does not have a device."""
+    known = ["cpu"]
+    accelerator = torch.accelerator.current_accelerator()
+    count = torch.accelerator.device_count()
+    if accelerator and count > 0:
+        known.append(accelerator.type)
+        known.extend(f"{accelerator.type}:{k}" for k in range(count))
     if device and device not in known:
-        raise ValueError(f"this machine has no device '{device}', choose from {', '.join(known)}")
-    return device
+        choices = ", ".join(known)
+        raise ValueError(f"this machine has no device '{device}', choose from {choices}")
 
 
-def load(data: str, root: str | None, split: int | str, config: Mapping[str, Any]) -> GraphTask:
-    r"""A data set as the settings of a run have it."""
-    task = load_task(data, root=root, split=split, transforms=config.get("transforms", ()))
-    chosen = {key: config[key] for key in ("metric", "class_weight", "inductive") if config.get(key)}
-    return replace(task, **chosen) if chosen else task
+def refuse_import_paths(settings: Mapping[str, Any], trust: bool) -> None:
+    r"""Raises a :obj:`ValueError` if settings from a file, each a value or a list, name an import
+    path that is not trusted: importing runs code, and the file may be somebody else's.
+    """
+    for key in IMPORTED:
+        names = settings.get(key, ())
+        for name in names if isinstance(names, list | tuple) else [names]:
+            if "." in str(name) and not trust:
+                raise ValueError(
+                    f"the import path {name!r} comes from a file: importing it runs code, which "
+                    "needs --trust"
+                )

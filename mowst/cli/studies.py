@@ -1,83 +1,117 @@
-r""":obj:`mowst study`, :obj:`sweep`, :obj:`best`, :obj:`report`."""
+r""":obj:`mowst study`, :obj:`sweep`, :obj:`best` and :obj:`report`."""
 
 import shlex
 import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
 
-from mowst.cli.places import checked
-from mowst.cli.trust import refuse_import_paths
-from mowst.study import best_row, expand, newest_lines, read_rows, read_runs, run_study, sweep, write_report
+from mowst.cli.places import check_device, refuse_import_paths
+from mowst.study.lines import read_runs, select_newest
+from mowst.study.report import write_report
+from mowst.study.run_spec import expand, read_rows
+from mowst.study.runner import run_study
+from mowst.study.sweep import best_row
+from mowst.study.sweep import sweep as run_sweep
 
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
-def study_parser() -> ArgumentParser:
-    r"""The options of :obj:`mowst study`."""
-    study = ArgumentParser(description="Runs the rows of a YAML file that a folder does not hold yet.")
-    study.add_argument("rows", help="YAML file of rows, see mowst/study/cell.py")
-    study.add_argument("folder", help="folder of the results")
-    study.add_argument("--trust", action="store_true", help="follow import paths that rows name")
-    study.add_function_arguments(run_study, as_group=False, skip={"cells", "folder", "report"})
-    return study
+Options = dict[str, Any]
 
 
-def study(options: Namespace) -> None:
-    r"""Runs what is missing of a study, and raises :obj:`ChildProcessError` if runs failed."""
-    checked(options.device)
-    arguments = options.as_dict()
-    cells, folder = expand(read_rows(arguments.pop("rows"))), arguments.pop("folder")
-    trust = arguments.pop("trust")
-    for cell in cells:
-        refuse_import_paths(cell.model_config, trust)
-    run_study(cells, folder, **arguments, report=lambda line: print(line["status"], line["name"], line["seed"]))
-    lines = {line["id"]: line for line in newest_lines(read_runs(folder))}
-    ended = [lines[cell.id] for cell in cells if cell.id in lines]
+def read_study(parser: "ArgumentParser", argv: Sequence[str]) -> Options:
+    r"""Returns the options of :obj:`mowst study`."""
+    parser.add_argument("rows", help="YAML file of rows, see mowst/study/run_spec.py")
+    parser.add_argument("folder", help="folder of the results")
+    parser.add_argument("--trust", action="store_true", help="follow import paths of the rows")
+    text = "Runs the rows of a YAML file that a folder does not have yet."
+    return _read_call(parser, argv, run_study, text, skip={"specs", "folder", "report"})
+
+
+def study(options: Options) -> None:
+    r"""Runs what is missing of a study.
+
+    Raises:
+        ChildProcessError: If a run failed.
+    """
+    check_device(options["device"])
+    rows, folder, trust = (options.pop(key) for key in ("rows", "folder", "trust"))
+    rows = read_rows(rows)
+    for row in rows:
+        refuse_import_paths(row, trust)
+    specs = expand(rows)
+    run_study(specs, folder, **options, report=_print_line)
+    lines = {line["id"]: line for line in select_newest(read_runs(folder))}
+    ended = [lines[spec.id] for spec in specs if spec.id in lines]
     failed = [line for line in ended if line["status"] == "failed"]
-    print(f"{len(ended) - len(failed)} runs finished, {len(failed)} failed; tables and plots: mowst report {folder}")
+    print(
+        f"{len(ended) - len(failed)} runs finished, {len(failed)} failed; tables and plots: mowst "
+        f"report {folder}"
+    )
     for line in failed:
         print(f"{line['name']} {line['seed']}: {line['error']}", file=sys.stderr)
     if failed:
-        raise ChildProcessError(f"{len(failed)} of {len(ended)} runs failed; --retry_failed true runs them again")
+        raise ChildProcessError(
+            f"{len(failed)} of {len(ended)} runs failed; --retry_failed true runs them again"
+        )
 
 
-def sweep_parser() -> ArgumentParser:
-    r"""The options of :obj:`mowst sweep`."""
-    found = ArgumentParser(description="Searches settings on the validation nodes; started again, it goes on.")
-    found.add_function_arguments(sweep, as_group=False, as_positional=True)
-    return found
+def read_sweep(parser: "ArgumentParser", argv: Sequence[str]) -> Options:
+    r"""Returns the options of :obj:`mowst sweep`."""
+    text = "Searches settings on the validation nodes. The same command continues a sweep."
+    return _read_call(parser, argv, run_sweep, text)
 
 
-def search(options: Namespace) -> None:
+def sweep(options: Options) -> None:
     r"""Runs the missing trials of a sweep and prints the best one."""
-    checked(options.device)
-    found = sweep(**options.as_dict())
-    if not any(trial.state.name == "COMPLETE" for trial in found.trials):
-        raise ValueError(f"{found.study_name}: none of {len(found.trials)} trials was completed")
-    print(f"{found.study_name}: number {found.best_trial.number} of {len(found.trials)} trials is best,")
+    check_device(options["device"])
+    found = run_sweep(**options)
+    name, trials = found.study_name, found.trials
+    if not any(trial.state.name == "COMPLETE" for trial in trials):
+        raise ValueError(f"{name}: none of {len(trials)} trials was completed")
+    print(f"{name}: number {found.best_trial.number} of {len(trials)} trials is best,")
     print(f"with {found.best_value:.4f} on the validation nodes: {found.best_params}")
-    if options.storage:
-        print(f"as a row of a study: mowst best {options.storage} --study_name {shlex.quote(found.study_name)}")
+    if options["storage"]:
+        command = f"mowst best {options['storage']} --study_name {shlex.quote(name)}"
+        print(f"as a row of a study: {command}")
 
 
-def best_parser() -> ArgumentParser:
-    r"""The options of :obj:`mowst best`."""
-    found = ArgumentParser(description="Prints the best trial of a sweep as a row for 'mowst study'.")
-    found.add_function_arguments(best_row, as_group=False, as_positional=True)
-    return found
+def read_best(parser: "ArgumentParser", argv: Sequence[str]) -> Options:
+    r"""Returns the options of :obj:`mowst best`."""
+    text = "Prints the best trial of a sweep as a row for 'mowst study'."
+    return _read_call(parser, argv, best_row, text)
 
 
-def best(options: Namespace) -> None:
+def best(options: Options) -> None:
     r"""Prints the best trial of a sweep as a row of a study."""
-    print(yaml.safe_dump({"rows": [best_row(**options.as_dict())]}, sort_keys=False))
+    print(yaml.safe_dump({"rows": [best_row(**options)]}, sort_keys=False))
 
 
-def report_parser() -> ArgumentParser:
-    r"""The options of :obj:`mowst report`."""
-    page = ArgumentParser(description="Writes tables and plots of a study into one HTML page.")
-    page.add_function_arguments(write_report, as_group=False, as_positional=True)
-    return page
+def read_report(parser: "ArgumentParser", argv: Sequence[str]) -> Options:
+    r"""Returns the options of :obj:`mowst report`."""
+    text = "Writes tables and plots of a study into one HTML page."
+    return _read_call(parser, argv, write_report, text)
 
 
-def report(options: Namespace) -> None:
-    r"""Writes the page of a study and prints where."""
-    print(write_report(**options.as_dict()))
+def report(options: Options) -> None:
+    r"""Writes the page of a study and prints its path."""
+    print(write_report(**options))
+
+
+def _read_call(
+    parser: "ArgumentParser",
+    argv: Sequence[str],
+    function: Callable[..., Any],
+    description: str,
+    skip: Any = None,
+) -> Options:
+    # The options are the arguments of a function.
+    parser.description = description
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=skip)
+    return parser.parse_args(argv).as_dict()
+
+
+def _print_line(line: dict[str, Any]) -> None:
+    print(line["status"], line["name"], line["seed"])

@@ -1,126 +1,165 @@
 r""":obj:`mowst train`."""
 
-import argparse
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from torch_geometric import seed_everything
 
-import mowst
-from mowst.cli.classes import write_classes
-from mowst.cli.places import add_places, device_of, load
-from mowst.cli.scores import names_of, print_scores
-from mowst.cli.trust import refuse_import_paths
+from mowst.cli.places import add_places, choose_device, refuse_import_paths
+from mowst.cli.runs import name_experts, print_scores, write_classes
 from mowst.data.transforms import TRANSFORMS
+from mowst.io import read_yaml
 from mowst.metrics import METRICS
-from mowst.nn.build import ModelConfig, build_model
-from mowst.nn.cascade import Cascade
-from mowst.presets import PRESETS, preset
-from mowst.task import GraphTask
-from mowst.train import METHODS, FitResult, ProgressBar, RunFolder, TrainConfig, fit
-from mowst.train.distributed import from_first, is_first, joined
+from mowst.nn.build import ModelConfig
+from mowst.presets import PRESETS, load_preset
+from mowst.study.run import build_run_model, load_run_task
+from mowst.study.run_spec import RunSpec
+from mowst.study.values import SETTINGS, TYPES, check_known, parse_value
+from mowst.train.callbacks import ProgressBar
+from mowst.train.config import OVERRIDES, TrainConfig
+from mowst.train.distributed import is_first, join_processes, run_in_first
+from mowst.train.evaluate import FitResult
+from mowst.train.fit import fit
+from mowst.train.methods import METHODS
+from mowst.train.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 DATA = "digits"
-NOT_SETTINGS = ("config", "run_dir", "resume", "trust")
+OVERRIDE_TITLES = {
+    "weak": "the weak expert",
+    "strong": "the strong expert",
+    "pretraining": "pretraining",
+}
+# What a file may have besides settings.
+PLACES: dict[str, Any] = {
+    **dict.fromkeys(("data", "preset", "strong", "method"), str),
+    **{"split": int | str, "seed": int, "root": str | None, "device": str | None},
+}
 
 
-def parser() -> ArgumentParser:
-    r"""The options of :obj:`mowst train`."""
-    train = ArgumentParser(description="Trains an MLP and a GNN, and the confidence that decides between them.")
-    train.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the settings below")
-    # The default of a positional argument would replace what a file says.
-    told = f"a data set, see 'mowst datasets', or a folder (default: {DATA})"
-    train.add_argument("data", nargs="?", default=argparse.SUPPRESS, help=told)
-    train.add_argument("--preset", default="default", help=f"settings to start from, one of {', '.join(PRESETS)}")
-    train.add_argument("--transforms", type=list[str], default=[], help=f"of {', '.join(TRANSFORMS)}")
-    train.add_argument("--method", default="mowst", help=f"one of {', '.join(METHODS)}")
-    train.add_argument("--split", type=int | str, default=0, help="which split, or 'random-SEED'")
-    train.add_argument("--metric", type=str | None, help=f"one of {', '.join(METRICS)}, else the data set's own")
-    train.add_argument("--class_weight", type=str | list[float] | None, help="'balanced', or one weight for each class")
-    train.add_argument("--inductive", type=bool, default=False, help="hide test nodes and their edges from training")
-    train.add_argument("--seed", type=int, default=0, help="seed of parameters and training")
-    add_places(train)
-    train.add_argument("--resume", type=str | None, help="folder of a killed or stopped run: go on with it")
-    train.add_argument("--trust", action="store_true", help="follow import paths although a file holds settings")
-    train.add_argument("--run_dir", type=str | None, help="folder to write, by default a new one under runs/")
-    train.add_class_arguments(ModelConfig, None, as_group=True)
-    train.add_class_arguments(TrainConfig, None, as_group=True)
-    return train
+def read_train(parser: "ArgumentParser", argv: Sequence[str]) -> dict[str, Any]:
+    r"""Returns the options of :obj:`mowst train`: those of the command line, before those of the
+    file, of the resumed run, and of the preset.
+    """
+    _add_options(parser)
+    # The command line without defaults, which would replace the settings of files.
+    typed = parser.parse_args(argv, defaults=False).as_dict()
+    typed = {key.replace("__", "."): value for key, value in typed.items()}
+    if typed["data"] is None:
+        del typed["data"]
+    files: dict[str, Any] = {}
+    if typed.get("resume"):
+        path = Path(typed["resume"], "config.yaml")
+        if not path.is_file():
+            folder = typed["resume"]
+            raise FileNotFoundError(f"'{folder}' is not the folder of a run: it has no config.yaml")
+        files.update(_read_settings(path))
+    if typed.get("config"):
+        files.update(_read_settings(Path(typed["config"])))
+    files = {key: value for key, value in files.items() if key not in typed}
+    refuse_import_paths(files, typed.get("trust", False))
+    defaults = parser.get_defaults().as_dict()
+    defaults = {key: value for key, value in defaults.items() if "__" not in key}
+    chosen = {**defaults, "data": DATA, **files, **typed}
+    preset = load_preset(chosen["data"], chosen["preset"], chosen["strong"])
+    return {**chosen, **preset, **files, **typed}
 
 
-def with_presets(argv: Sequence[str], read: Callable[..., Namespace]) -> Namespace:
-    r"""The options of a training command: what is typed, over files, over the run to resume, over the preset."""
-    if run := read(argv).train.resume:
-        argv = _with_settings_of(run, argv)
-    train = read(argv).train
-    options = read(argv, preset(train.data, name=train.preset, strong=train.strong))
-    if options.train.config:
-        refuse_import_paths(options.train, options.train.trust)
-    return options
-
-
-def run(options: Namespace) -> None:
+def train(options: Mapping[str, Any]) -> None:
     r"""Trains a model, in each process of a group if there is one."""
-    with joined(device_of(options)):
-        _run(options)
+    device = choose_device(options["device"])
+    with join_processes(device):
+        _train(options, device)
 
 
-def _run(options: Namespace) -> None:
-    mowst.seed_everything(options.seed)
-    task = load(options.data, options.root, options.split, options.as_dict())
-    model = build_model(
-        _filled(ModelConfig, options),
-        in_channels=task.num_features,
-        out_channels=task.num_classes,
-        num_nodes=task.num_nodes,
-    )
-    config = {key: value for key, value in options.as_dict().items() if key not in NOT_SETTINGS}
-    folder = RunFolder(from_first(lambda: options.resume or options.run_dir or str(_new_run(options))), config)
+def _train(options: Mapping[str, Any], device: str) -> None:
+    settings = {key: options[key] for key in SETTINGS if key in options}
+    place = {key: options[key] for key in ("data", "strong", "method", "seed", "split")}
+    spec = RunSpec(**place, settings=settings)
+    seed_everything(spec.seed)
+    task = load_run_task(spec.data, spec.split, settings, options["root"])
+    model = build_run_model(spec, task)
+    config = {key: options[key] for key in PLACES} | spec.all_settings
+    run_dir = RunDir(run_in_first(lambda: _choose_folder(options)), config)
     if is_first():
-        print(task.report() if Path(options.data).is_dir() else task, model, sep="\n")
-    signal.signal(signal.SIGTERM, folder.stop)
+        print(task.report() if Path(spec.data).is_dir() else task, model, sep="\n")
+    signal.signal(signal.SIGTERM, run_dir.stop)
     result = fit(
         model,
         task,
-        method=options.method,
-        device=device_of(options),
-        run_dir=folder,
-        resume=options.resume is not None,
+        spec.method,
+        spec.train_config,
+        device=device,
+        run_dir=run_dir,
+        resume=options["resume"] is not None,
         callbacks=[ProgressBar(disable=None)] if is_first() else [],
-        **asdict(_filled(TrainConfig, options)),
     )
     if is_first():
-        write_classes(folder, task)
-        _print_result(result, model, task, options)
-        print(f"{result.seconds:.1f} s, {len(result.history)} evaluations; run folder: {folder.path}")
+        write_classes(run_dir, task)
+        _print_result(result, task.metric, config)
+        seconds, count = result.seconds, len(result.history)
+        print(f"{seconds:.1f} s, {count} evaluations; run folder: {run_dir.path}")
 
 
-def _print_result(result: FitResult, model: Cascade, task: GraphTask, options: Namespace) -> None:
-    names = names_of(model, options)
-    rows = {f"{names[expert]} alone": scores for expert, scores in result.alone.items()}
-    if options.method.startswith("mowst"):
-        rows |= {f"{names[part]} in it": scores for part, scores in result.scores.items() if part in names}
-        rows[f"{options.method} ({result.route})"] = asdict(result)
-    print_scores(rows, task.metric, {names[expert]: share for expert, share in result.shares.items()}, result.expected)
+def _print_result(result: FitResult, metric: str, config: Mapping[str, Any]) -> None:
+    names = name_experts(config)
+    rows: dict[str, Mapping[str, Any]] = {}
+    for expert, scores in result.alone.items():
+        rows[f"{names[expert]} alone"] = scores
+    print_scores(rows, vars(result), metric, config)
 
 
-def _with_settings_of(run: str, argv: Sequence[str]) -> list[str]:
-    # First, so that what is typed beside --resume counts, and is refused where it differs.
-    if not (settings := Path(run) / "config.yaml").is_file():
-        raise FileNotFoundError(f"'{run}' is not the folder of a run: no config.yaml in it")
-    at = argv.index("train") + 1
-    return [*argv[:at], "--config", str(settings), *argv[at:]]
+def _add_options(parser: "ArgumentParser") -> None:
+    parser.description = "Trains an MLP and a GNN, and the gate that decides between them."
+    add = parser.add_argument
+    add("--config", type=str | None, help="YAML file with any of the settings below")
+    add("data", nargs="?", type=str | None, help="data set, see 'mowst datasets', or folder")
+    add("--preset", default="default", help=f"settings to start from: {', '.join(PRESETS)}")
+    add("--transforms", type=list[str], default=[], help=f"any of {', '.join(TRANSFORMS)}")
+    methods = ", ".join(METHODS.names())
+    add("--method", default="mowst", help=f"{methods}, or the import path of a method")
+    add("--split", type=int | str, default=0, help="number of the split, or 'random-SEED'")
+    metrics = ", ".join(METRICS)
+    add("--metric", type=str | None, help=f"{metrics} (default: that of the data set)")
+    text = "'balanced', or one weight for each class"
+    add("--class_weight", type=str | list[float] | None, help=text)
+    add("--inductive", type=bool, default=False, help="hide test nodes and their edges in training")
+    add("--seed", type=int, default=0, help="seed of parameters and training")
+    add_places(parser)
+    add("--resume", type=str | None, help="folder of a killed or stopped run to continue")
+    add("--trust", action="store_true", help="follow import paths that a file names")
+    add("--run_dir", type=str | None, help="folder to write (default: a new one in runs/)")
+    parser.add_class_arguments(ModelConfig, None, as_group=True)
+    parser.add_class_arguments(TrainConfig, None, as_group=True, skip=set(OVERRIDE_TITLES))
+    for scope, title in OVERRIDE_TITLES.items():
+        group = parser.add_argument_group(f"Settings of {title} instead of those above")
+        for name in OVERRIDES:
+            outer, _, setting = name.partition(".")
+            if outer == scope:
+                # jsonargparse takes a dot in the name of an option for an entry of another one.
+                names: Any = {"dest": name.replace(".", "__"), "metavar": setting.upper()}
+                group.add_argument(f"--{name}", type=TYPES[name], **names)
 
 
-def _filled(kind: type, options: Namespace) -> Any:
-    return kind(**{field.name: options[field.name] for field in fields(kind)})
+def _read_settings(path: Path) -> dict[str, Any]:
+    types = {**TYPES, **PLACES}
+    settings = read_yaml(path)
+    check_known(settings, [*PLACES, *SETTINGS], "setting")
+    return {key: parse_value(key, value, types[key]) for key, value in settings.items()}
 
 
-def _new_run(options: Namespace) -> Path:
-    strong = options.strong.rpartition(".")[2].lower()
-    stem = f"{Path(options.data).resolve().name}-{strong}-{options.method}-split{options.split}-seed{options.seed}"
-    taken = (Path("runs") / f"{stem}{suffix}" for suffix in ["", *(f"-{k}" for k in range(2, 10_000))])
-    return next(path for path in taken if not path.exists())
+def _choose_folder(options: Mapping[str, Any]) -> str:
+    if options["resume"] or options["run_dir"]:
+        return options["resume"] or options["run_dir"]
+    strong, method = (options[key].rpartition(".")[2].lower() for key in ("strong", "method"))
+    data, split, seed = Path(options["data"]).resolve().name, options["split"], options["seed"]
+    stem = f"{data}-{strong}-{method}-split{split}-seed{seed}"
+    path, number = Path("runs", stem), 1
+    while path.exists():
+        number += 1
+        path = Path("runs", f"{stem}-{number}")
+    return str(path)

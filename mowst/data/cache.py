@@ -1,4 +1,4 @@
-r"""Graphs that are slow to read, kept as tensors in one file that is mapped into memory."""
+r"""Cache of graphs that are slow to read, as tensors in one memory-mapped file."""
 
 import json
 import logging
@@ -13,43 +13,37 @@ from mowst.data.info import DatasetInfo
 from mowst.io import atomic_write
 from mowst.sealed import read_sealed, seal
 
-FORM = "mowst-cache-2"  # to be raised whenever a reader gives another graph of the same files
+FORM = "mowst-cache-2"  # raise whenever a reader returns another graph for the same files
 logger = logging.getLogger(__name__)
 
 
 def read_cached(info: DatasetInfo, root: Path) -> Data:
-    r"""The graph of a data set, from its cache where that was made of the raw files as they are now (names, sizes and
-    times of change), else from the raw files, after which the cache is written.
+    r"""Reads the graph of a data set, from its cache if that belongs to the current raw files
+    (names, sizes and modification times), else from the raw files. The cache is then written.
 
-    The tensors of a cache are mapped: they are read from the disk when they are touched, and what is written to them
-    stays in memory.
-
-    Args:
-        info (DatasetInfo): The data set; only one that is slow to read has a cache.
-        root (Path): The folder of the data sets.
-
-    Raises:
-        ValueError: If a raw file is damaged; then no cache is written.
+    The tensors of a cache are memory-mapped: changes to them stay in memory.
     """
     paths = info.paths(root)
     if not info.cached:
         return info.read(*paths)
     states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     key = json.dumps(states)
-    places = [folder / f"{info.name}.safetensors" for folder in cache_folders(info, root)]
-    for place in filter(Path.is_file, places):
-        if data := _read(place, key):
+    places = [folder / f"{info.name}.safetensors" for folder in list_cache_folders(info, root)]
+    for place in places:
+        data = _read(place, key) if place.is_file() else None
+        if data is not None:
             return data
     data = info.read(*paths)
     _write(data, key, places)
     return data
 
 
-def cache_folders(info: DatasetInfo, root: Path) -> list[Path]:
-    r"""Where a cache may lie, the first that is writable: in the folder :obj:`MOWST_CACHE` if that variable is set,
-    else beside the raw files, else in :obj:`~/.cache/mowst/cache`.
+def list_cache_folders(info: DatasetInfo, root: Path) -> list[Path]:
+    r"""Returns the folders that may hold a cache: :obj:`MOWST_CACHE` if that variable is set, else
+    the folder of the data set, then :obj:`~/.cache/mowst/cache`. The first writable one is used.
     """
-    if chosen := os.environ.get("MOWST_CACHE"):
+    chosen = os.environ.get("MOWST_CACHE")
+    if chosen:
         return [Path(chosen).expanduser() / info.family]
     return [info.base(root) / "cache", Path("~/.cache/mowst/cache").expanduser() / info.family]
 
@@ -58,10 +52,10 @@ def _read(place: Path, key: str) -> Data | None:
     try:
         found, tensors = read_sealed(place, FORM)
     except (OSError, ValueError) as error:
-        logger.warning("%s; it is made again", error)
+        logger.warning("%s; the cache is written again", error)
         return None
     if found != key:
-        logger.info("%s was made of other raw files: it is made again", place)
+        logger.info("%s belongs to other raw files and is written again", place)
         return None
     return Data.from_dict(tensors)
 
@@ -75,4 +69,5 @@ def _write(data: Data, key: str, places: list[Path]) -> None:
             return
         except (OSError, SafetensorError) as error:
             logger.info("%s cannot be written: %s", place, error)
-    logger.warning("the graph is read anew each time: none of %s can be written", ", ".join(map(str, places)))
+    tried = ", ".join(map(str, places))
+    logger.warning("no cache could be written, so every load reads the raw files; tried %s", tried)

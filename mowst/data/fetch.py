@@ -1,65 +1,60 @@
-r"""The files that a data set lacks: downloaded, or one error that says which belong where."""
+r"""Download of the missing files of a data set, or one error that lists them."""
 
 import logging
 import os
-from collections import defaultdict
+from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
-from mowst.data.download import download, downloading, unpack
+from mowst.data.download import download, lock_downloads, unpack
 from mowst.data.info import DatasetInfo
 
 logger = logging.getLogger(__name__)
 
 
 def require_files(info: DatasetInfo, root: Path, split: int | str, fetch: bool = True) -> None:
-    r"""Sees to it that the files of a data set and a split are there. Where each missing one has an address they are
-    downloaded, unless the variable :obj:`MOWST_OFFLINE` is set; nobody is ever asked.
-
-    Args:
-        info (DatasetInfo): The data set.
-        root (Path): The folder of the data sets.
-        split (int or str): The split.
-        fetch (bool, optional): Whether to download. (default: :obj:`True`)
+    r"""Downloads the missing files of a data set and a split, if all of them have an address,
+    :obj:`fetch` is :obj:`True` and the variable :obj:`MOWST_OFFLINE` is not set.
 
     Raises:
-        FileNotFoundError: If files are missing in the end; lists them with addresses and folders.
+        FileNotFoundError: If files are still missing. Lists them with addresses and folders.
     """
-    wanted = _missing(info, root, split)
-    addresses = {path: info.urls.get(name) for path, name in wanted.items()}
-    if not wanted:
+    addresses = _list_missing(info, root, split)
+    if not addresses:
         return
-    if not fetch or offline():
-        reason = "MOWST_OFFLINE is set: nothing is downloaded." if offline() else "Nothing is downloaded here."
+    if is_offline():
+        reason = "MOWST_OFFLINE is set: nothing is downloaded."
+    elif not fetch:
+        reason = "Nothing is downloaded here."
     elif None in addresses.values():
         reason = "Nothing is downloaded, since not all of them have a working address."
     else:
         try:
-            with downloading(info.base(root)):
-                return _fetch(info, info.base(root), _missing(info, root, split))
+            with lock_downloads(info.base(root)):
+                return _fetch(info, info.base(root), _list_missing(info, root, split))
         except (OSError, HTTPException, ValueError) as error:
             reason = f"The download failed: {error}."
             raise FileNotFoundError(_explain(info, root, addresses, reason)) from error
     raise FileNotFoundError(_explain(info, root, addresses, reason))
 
 
-def offline() -> bool:
-    r"""Whether the variable :obj:`MOWST_OFFLINE` forbids downloads: it does if set to anything but 0."""
+def is_offline() -> bool:
+    r"""Returns whether the variable :obj:`MOWST_OFFLINE` is set to anything but 0."""
     return os.environ.get("MOWST_OFFLINE", "0") not in ("", "0")
 
 
-def _missing(info: DatasetInfo, root: Path, split: int | str) -> dict[Path, str]:
-    raw = dict(zip(info.paths(root), info.files, strict=True))
-    named = raw | {path: path.name for path in info.split_paths(root, split)}
-    return {path: name for path, name in named.items() if not path.is_file()}
+def _list_missing(info: DatasetInfo, root: Path, split: int | str) -> dict[Path, str | None]:
+    names = dict(zip(info.paths(root), info.files, strict=True))
+    names |= {path: path.name for path in info.split_paths(root, split)}
+    return {path: info.urls.get(name) for path, name in names.items() if not path.is_file()}
 
 
-def _fetch(info: DatasetInfo, base: Path, wanted: dict[Path, str]) -> None:
-    archives = defaultdict(list)
-    for path, name in wanted.items():
-        url = info.urls[name]
+def _fetch(info: DatasetInfo, base: Path, addresses: Mapping[Path, Any]) -> None:
+    archives: dict[str, list[str]] = {}
+    for path, url in addresses.items():
         if url.endswith(".zip"):
-            archives[url].append(name)
+            archives.setdefault(url, []).append(path.relative_to(base).as_posix())
         else:
             logger.info("downloading %s", url)
             download(url, path, sha256=info.sha256.get(path.name))
@@ -73,14 +68,16 @@ def _fetch(info: DatasetInfo, base: Path, wanted: dict[Path, str]) -> None:
             archive.unlink()
 
 
-def _explain(info: DatasetInfo, root: Path, addresses: dict[Path, str | None], reason: str) -> str:
+def _explain(info: DatasetInfo, root: Path, addresses: Mapping[Path, Any], reason: str) -> str:
     lines = [f"'{info.name}' needs these files:"]
-    lines += [f"  {path}" + (f"  from {url}" if url else "") for path, url in addresses.items()]
+    for path, url in addresses.items():
+        lines.append(f"  {path}  from {url}" if url else f"  {path}")
     lines += [reason, f"The graph is published at {info.home}."]
-    splits = [path.name for path in addresses if path.name in info.split_files]
-    if splits:
-        others = "".join(f" or {name}" for name in info.split_files if name not in splits)
-        lines.append(f"The split is {splits[0]}{others} (node ids as train, valid, test; in an .npz train_0, ...);")
+    if any(path.name in info.split_files for path in addresses):
+        names = " or ".join(info.split_files)
+        keys = "node ids as train, valid, test; in an .npz train_0, ..."
+        lines.append(f"The split is read from {names} ({keys}).")
         lines.append("split='random-0' needs no such file.")
-    lines.append(f"The root {root} is the argument `root`, else the variable MOWST_DATA, else ~/.cache/mowst.")
+    default = "the argument `root`, else the variable MOWST_DATA, else ~/.cache/mowst"
+    lines.append(f"The root {root} is {default}.")
     return "\n".join(lines)

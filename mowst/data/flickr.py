@@ -8,9 +8,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import coalesce, from_scipy_sparse_matrix
 
-from mowst.data.info import DatasetInfo
-from mowst.data.splits import stratified_split
-from mowst.io import CSR_PARTS, csr_of, load_npy, load_npz, read_json
+from mowst.data.info import DatasetInfo, make_mask
+from mowst.data.splits import check_node_ids
+from mowst.io import CSR_PARTS, build_csr, load_npy, load_npz, read_json
 
 ROLES = {"train": "tr", "val": "va", "test": "te"}
 DRIVE = "https://drive.usercontent.google.com/download?confirm=t&id="
@@ -23,34 +23,25 @@ FILES = {
 
 
 def read_flickr(adjacency: Path, features: Path, classes: Path, roles: Path) -> Data:
-    r"""Reads `"GraphSAINT" <https://arxiv.org/abs/1907.04931>`_: the full adjacency, from which edges between any two
-    roles are taken, the features as they are, the class of each node, and the nodes of each role.
-
-    Args:
-        adjacency (Path): The archive of the adjacency in CSR.
-        features (Path): The array of the features.
-        classes (Path): The JSON object of node id and class.
-        roles (Path): The JSON object of :obj:`tr`, :obj:`va`, :obj:`te` and node ids.
-
-    Raises:
-        ValueError: If a file is damaged, or they do not belong together.
+    r"""Reads `"GraphSAINT" <https://arxiv.org/abs/1907.04931>`_: the full adjacency matrix in CSR,
+    the features, the class of each node, and the nodes of each role.
     """
-    matrix = csr_of(load_npz(adjacency, CSR_PARTS), adjacency)
+    matrix = build_csr(load_npz(adjacency, CSR_PARTS), adjacency)
     x = torch.from_numpy(load_npy(features)).float()
     num_nodes = x.size(0)
     if matrix.shape != (num_nodes, num_nodes):
-        raise ValueError(f"{adjacency} is of shape {matrix.shape}, but {features} has {num_nodes} rows")
-    y = torch.full((num_nodes,), -1)
+        shape = f"shape {matrix.shape}"
+        raise ValueError(f"{adjacency} is of {shape}, but {features} has {num_nodes} rows")
     labels, nodes = _read_object(classes), _read_object(roles)
-    y[_ids(classes, list(labels), num_nodes)] = _integers(classes, list(labels.values()))
-    if missing := [role for role in ROLES.values() if role not in nodes]:
-        raise ValueError(f"{roles} lacks {', '.join(missing)}")
-    masks = {
-        f"{split}_mask": torch.zeros(num_nodes, 1, dtype=torch.bool).index_fill(
-            0, _ids(roles, nodes[role], num_nodes), True
-        )
-        for split, role in ROLES.items()
-    }
+    labelled = _to_integers(classes, list(labels))
+    check_node_ids(classes, labelled, num_nodes)
+    y = torch.full((num_nodes,), -1)
+    y[labelled] = _to_integers(classes, list(labels.values()))
+    masks = {}
+    for split, role in ROLES.items():
+        if role not in nodes:
+            raise ValueError(f"{roles} lacks {role}")
+        masks[f"{split}_mask"] = make_mask(roles, _to_integers(roles, nodes[role]), num_nodes)
     return Data(x=x, edge_index=coalesce(from_scipy_sparse_matrix(matrix)[0]), y=y, **masks)
 
 
@@ -61,34 +52,25 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _integers(path: Path, values: list) -> Tensor:
+def _to_integers(path: Path, values: list) -> Tensor:
     try:
-        return torch.tensor([int(value) for value in values])
+        return torch.tensor([int(value) for value in values], dtype=torch.int64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} must hold whole numbers, one class per node: {error}") from error
-
-
-def _ids(path: Path, values: list, num_nodes: int) -> Tensor:
-    nodes = _integers(path, values)
-    if nodes.numel() and not 0 <= nodes.min() <= nodes.max() < num_nodes:
-        raise ValueError(f"{path} names nodes {nodes.min()} to {nodes.max()}, the graph has {num_nodes}")
-    return nodes
+        problem = f"must hold whole numbers, one class per node: {error}"
+        raise ValueError(f"{path} {problem}") from error
 
 
 FLICKR = (
     DatasetInfo(
-        name="flickr",
+        "flickr",
         family="graphsaint",
         folder="Flickr",
         files=tuple(FILES),
         urls={file: DRIVE + address for file, address in FILES.items()},
         read=read_flickr,
-        draw=stratified_split,
-        protocol="1 published: 50/25/25",
-        num_nodes=89250,
-        num_edges=899756,
-        num_features=500,
-        num_classes=7,
+        num_splits=1,
+        protocol="50/25/25",
+        sizes=(89250, 899756, 500, 7),
         home="https://github.com/GraphSAINT/GraphSAINT",
     ),
 )

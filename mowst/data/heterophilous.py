@@ -2,32 +2,33 @@ r"""Graphs whose neighbours tend to differ, in the archives of the heterophilous
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
-from mowst.data.checksums import HETEROPHILOUS_SHA256
-from mowst.data.info import DatasetInfo
+from mowst.data.info import DatasetInfo, Sizes
 from mowst.data.splits import stratified_split
 from mowst.io import load_npz
 from mowst.task import SPLITS
 
 ADDRESS = "https://github.com/yandex-research/heterophilous-graphs/raw/main/data"
+SHA256 = {
+    "roman_empire.npz": "a58ba741d123bf892fe5c872138d07463d75a2e9012360b8dd78ac2d4766d428",
+    "amazon_ratings.npz": "4c3a3e3b9d9f6cba0fede4625a00aad8c5721c1a36ed771367f446763241c7dd",
+    "minesweeper.npz": "e664c8dacf1e8ac466c2c09ed4b237bd2c5541f47a6eae9c6092cb87f16412b3",
+    "tolokers.npz": "dacf3ac94cec53d03cd2adb5255c08b33dee1656c33ca8164a464bd9450a1667",
+    "questions.npz": "757ebd772bab1475c4dd951ca9e364400c6db161656cff9d21780ee874cf3074",
+}
 
 
 def read_heterophilous(path: Path) -> Data:
-    r"""Reads `"A Critical Look at the Evaluation of GNNs under Heterophily" <https://arxiv.org/abs/2302.11640>`_. The
-    archive lists each edge once; here both directions are there. It carries its splits.
-
-    Args:
-        path (Path): The archive.
-
-    Raises:
-        ValueError: If the archive is damaged.
+    r"""Reads `"A Critical Look at the Evaluation of GNNs under Heterophily"
+    <https://arxiv.org/abs/2302.11640>`_. The archive lists each edge once and holds its splits. The
+    graph becomes undirected.
     """
-    arrays = load_npz(path, ["node_features", "node_labels", "edges", *(f"{split}_masks" for split in SPLITS)])
+    masks = [f"{split}_masks" for split in SPLITS]
+    arrays = load_npz(path, ["node_features", "node_labels", "edges", *masks])
     tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
     y = tensors["node_labels"].long()
     return Data(
@@ -38,38 +39,45 @@ def read_heterophilous(path: Path) -> Data:
     )
 
 
-def _row(name: str, shares: tuple[int, int, int] = (48, 32, 20), **statistics: Any) -> DatasetInfo:
+def _describe(
+    name: str,
+    sizes: Sizes,
+    percent: tuple[int, int, int] = (48, 32, 20),
+    metric: str = "accuracy",
+) -> DatasetInfo:
     file = name.replace("-", "_")
-    fractions = (shares[0] / 100, shares[1] / 100, shares[2] / 100)
+    train, val, test = percent
     return DatasetInfo(
-        name=name,
+        name,
         family="heterophilous",
         folder=file,
         files=(f"raw/{file}.npz",),
         urls={f"raw/{file}.npz": f"{ADDRESS}/{file}.npz"},
-        sha256=HETEROPHILOUS_SHA256,
+        sha256=SHA256,
         read=read_heterophilous,
-        draw=partial(stratified_split, fractions=fractions),
-        protocol=f"10 published: about {'/'.join(map(str, shares))}",
+        draw=partial(stratified_split, fractions=(train / 100, val / 100, test / 100)),
+        num_splits=10,
+        protocol=f"about {train}/{val}/{test}",
+        sizes=sizes,
+        metric=metric,
         preprocessing=("undirected",),
         home="https://github.com/yandex-research/heterophilous-graphs",
         licence="MIT",
-        **statistics,
     )
 
 
 NEW = (50, 25, 25)
 
 HETEROPHILOUS = (
-    _row("roman-empire", NEW, num_nodes=22662, num_edges=65854, num_features=300, num_classes=18),
-    _row("amazon-ratings", NEW, num_nodes=24492, num_edges=186100, num_features=300, num_classes=5),
-    _row("minesweeper", NEW, num_nodes=10000, num_edges=78804, num_features=7, num_classes=2, metric="roc_auc"),
-    _row("tolokers", NEW, num_nodes=11758, num_edges=1038000, num_features=10, num_classes=2, metric="roc_auc"),
-    _row("questions", NEW, num_nodes=48921, num_edges=307080, num_features=301, num_classes=2, metric="roc_auc"),
-    _row("chameleon-filtered", num_nodes=890, num_edges=17708, num_features=2325, num_classes=5),
-    _row("squirrel-filtered", num_nodes=2223, num_features=2089, num_classes=5),
-    _row("actor", num_nodes=7600, num_edges=53318, num_features=932, num_classes=5),
-    _row("cornell", num_nodes=183, num_features=1703, num_classes=5),
-    _row("texas", num_nodes=183, num_features=1703, num_classes=5),
-    _row("wisconsin", num_nodes=251, num_edges=900, num_features=1703, num_classes=5),
+    _describe("roman-empire", (22662, 65854, 300, 18), NEW),
+    _describe("amazon-ratings", (24492, 186100, 300, 5), NEW),
+    _describe("minesweeper", (10000, 78804, 7, 2), NEW, metric="roc_auc"),
+    _describe("tolokers", (11758, 1038000, 10, 2), NEW, metric="roc_auc"),
+    _describe("questions", (48921, 307080, 301, 2), NEW, metric="roc_auc"),
+    _describe("chameleon-filtered", (890, 17708, 2325, 5)),
+    _describe("squirrel-filtered", (2223, None, 2089, 5)),
+    _describe("actor", (7600, 53318, 932, 5)),
+    _describe("cornell", (183, None, 1703, 5)),
+    _describe("texas", (183, None, 1703, 5)),
+    _describe("wisconsin", (251, 900, 1703, 5)),
 )

@@ -15,18 +15,38 @@ from mowst.data.folder import load_folder
 from mowst.data.gnn_benchmark import GNN_BENCHMARK
 from mowst.data.heterophilous import HETEROPHILOUS
 from mowst.data.info import DatasetInfo
-from mowst.data.linkx import LINKX, college
+from mowst.data.linkx import LINKX, describe_college
 from mowst.data.ogb import OGB
 from mowst.data.planetoid import PLANETOID
 from mowst.data.splits import choose_split, read_split_file
 from mowst.data.transforms import transform
-from mowst.data.twitch_gamer import TWITCH_GAMER
 from mowst.data.wikics import WIKICS
+from mowst.metrics import METRICS
 from mowst.task import SPLITS, GraphTask
 
-CITATIONS, FRIENDS = (*PLANETOID, *OGB, *WIKICS), (*LINKX, *TWITCH_GAMER, *FLICKR)
-ROWS = (*CITATIONS, *GNN_BENCHMARK, *HETEROPHILOUS, *FRIENDS, *DIGITS, *CSBM)
-DATASETS: dict[str, DatasetInfo] = {row.name: row for row in ROWS}
+DATASETS: dict[str, DatasetInfo] = {}
+FAMILIES = (PLANETOID, OGB, WIKICS, GNN_BENCHMARK, HETEROPHILOUS, LINKX, FLICKR, DIGITS, CSBM)
+
+
+def register_dataset(info: DatasetInfo) -> None:
+    r"""Adds a data set: :func:`load_task`, studies and the command line then know its name. Raises
+    a :obj:`ValueError` if the name is taken or invalid, or the metric is unknown.
+    """
+    if not re.fullmatch(r"[a-z0-9-]+", info.name):
+        wanted = "lower-case letters, digits and hyphens"
+        raise ValueError(f"the name of a data set must be {wanted}, got '{info.name}'")
+    if info.name in DATASETS:
+        raise ValueError(f"the data set '{info.name}' is already registered; choose another name")
+    if info.metric not in METRICS:
+        known = ", ".join(METRICS)
+        raise ValueError(f"the metric '{info.metric}' of '{info.name}' is unknown; known: {known}")
+    DATASETS[info.name] = info
+
+
+for _family in FAMILIES:
+    for _info in _family:
+        register_dataset(_info)
+BUILT_IN = frozenset(DATASETS)
 
 
 def load_task(
@@ -36,24 +56,26 @@ def load_task(
     transforms: Sequence[str] = (),
     fetch: bool = True,
 ) -> GraphTask:
-    r"""Loads a data set as a task. Missing files are downloaded, and a graph that is slow to read is cached, see
-    :func:`mowst.data.fetch.require_files` and :func:`mowst.data.cache.read_cached`.
+    r"""Loads a data set as a task. Missing files are downloaded, unless the variable
+    :obj:`MOWST_OFFLINE` is set. Graphs that are slow to read are cached in :obj:`MOWST_CACHE`, or
+    next to their files.
 
     Args:
-        name (str): A key of :obj:`DATASETS`, or :obj:`"fb100-NAME"` for any college of facebook100; upper and lower
-            case, :obj:`_` and :obj:`-` are alike. Or a folder of one's own files, see :mod:`mowst.data.folder`; one
-            that has the name of a data set is given as :obj:`"./NAME"`.
-        root (str or Path, optional): The folder of the data sets, which may be read-only where the files are there.
-            :obj:`None` takes the variable :obj:`MOWST_DATA`, else :obj:`~/.cache/mowst`. (default: :obj:`None`)
-        split (int or str, optional): The number of a published split, or the seed where there are none;
-            :obj:`"random-SEED"` draws one for any data set. (default: :obj:`0`)
-        transforms (list[str], optional): What is done to the graph further, see
+        name (str): A key of :obj:`DATASETS`, or :obj:`"fb100-NAME"` for any college of facebook100.
+            Case does not matter, and :obj:`_` equals :obj:`-`. Or a folder of your own files, see
+            :mod:`mowst.data.folder`; write :obj:`"./NAME"` if a data set has the same name.
+        root (str or Path, optional): The folder of the data sets, which may be read-only.
+            :obj:`None` uses the variable :obj:`MOWST_DATA`, else :obj:`~/.cache/mowst`.
+            (default: :obj:`None`)
+        split (int or str, optional): The number of a published split, or the seed if there are
+            none; :obj:`"random-SEED"` always draws a split. (default: :obj:`0`)
+        transforms (list[str], optional): The transforms of the graph, see
             :func:`mowst.data.transforms.transform`. (default: :obj:`()`)
         fetch (bool, optional): Whether missing files are downloaded. (default: :obj:`True`)
 
     Raises:
         ValueError: If the name, the split or a transform is unknown, or a raw file is damaged.
-        FileNotFoundError: If files are missing in the end; says which belong where.
+        FileNotFoundError: If files are still missing. Lists them with their folders.
     """
     if _is_folder(name):
         return load_folder(name, split=split, transforms=transforms)
@@ -75,32 +97,35 @@ def load_task(
     )
 
 
-def list_tasks() -> list[str]:
-    r"""The names that :func:`load_task` knows."""
-    return list(DATASETS)
-
-
 def find_dataset(name: str) -> DatasetInfo:
-    r"""The row of a data set.
-
-    Raises:
-        ValueError: If the name is unknown; lists the known ones and the closest.
+    r"""Returns the description of a data set. Raises a :obj:`ValueError` that lists the known names
+    and the closest one if the name is unknown.
     """
-    key = name.lower().replace("_", "-")
-    if unlisted := re.fullmatch(r"fb100-([a-z]+[0-9]+)", key):
-        return DATASETS.get(unlisted[1]) or college(unlisted[1])
+    key = _normalize_name(name)
+    college = re.fullmatch(r"fb100-([a-z]+[0-9]+)", key)
+    if college:
+        return DATASETS.get(college[1]) or describe_college(college[1])
     if key not in DATASETS:
-        close = "".join(f"did you mean '{match}'? " for match in get_close_matches(key, DATASETS, n=1))
+        close = "".join(
+            f"did you mean '{match}'? " for match in get_close_matches(key, DATASETS, n=1)
+        )
         raise ValueError(f"The data set '{name}' is unknown; {close}known: {', '.join(DATASETS)}")
     return DATASETS[key]
 
 
+def data_root(root: str | Path | None = None) -> Path:
+    r"""Returns the folder of the data sets: :obj:`root`, else the variable :obj:`MOWST_DATA`, else
+    :obj:`~/.cache/mowst`.
+    """
+    return Path(root or os.environ.get("MOWST_DATA") or "~/.cache/mowst").expanduser()
+
+
+def _normalize_name(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
 def _is_folder(name: str | Path) -> bool:
     text = str(name)
-    is_path = isinstance(name, Path) or "/" in text or os.sep in text
-    return is_path or (text.lower().replace("_", "-") not in DATASETS and Path(text).is_dir())
-
-
-def data_root(root: str | Path | None = None) -> Path:
-    r"""The folder of the data sets: the argument, else :obj:`MOWST_DATA`, else :obj:`~/.cache/mowst`."""
-    return Path(root or os.environ.get("MOWST_DATA") or "~/.cache/mowst").expanduser()
+    if isinstance(name, Path) or "/" in text or os.sep in text:
+        return True
+    return _normalize_name(text) not in DATASETS and Path(text).is_dir()

@@ -1,4 +1,4 @@
-r"""What may be done to a graph after it is read, by name."""
+r"""Transforms of a graph by name."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,12 +13,9 @@ TRANSFORMS: dict[str, Callable[[Data], Data]] = {
 
 
 def transform(data: Data, names: Sequence[str]) -> Data:
-    r"""Applies the named transforms in their order: :obj:`"normalize-features"` (each node's features, less the least
-    of all, are divided by their sum where that is above one), :obj:`"self-loops"` (one at every node),
-    :obj:`"undirected"` (every edge runs both ways, once, with the mean weight of those that are given).
-
-    Raises:
-        ValueError: If a name is unknown.
+    r"""Applies the named transforms in their order: :obj:`"normalize-features"` (row-normalisation
+    after subtracting the minimum), :obj:`"self-loops"` (one at every node), :obj:`"undirected"`
+    (every edge runs both ways once, with the mean of the given weights).
     """
     for name in names:
         if name not in TRANSFORMS:

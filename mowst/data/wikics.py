@@ -9,58 +9,54 @@ from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
 from mowst.data.info import DatasetInfo
-from mowst.data.splits import per_class_split
+from mowst.data.splits import check_node_ids, per_class_split
 from mowst.io import read_json
-from mowst.task import SPLITS
-
-MASKS = {"train": "train_masks", "val": "val_masks", "test": "test_mask"}
 
 
 def read_wikics(path: Path) -> Data:
-    r"""Reads `"Wiki-CS" <https://arxiv.org/abs/2007.02901>`_. The graph becomes undirected. The splits are its 20 of
-    train and val; the test nodes are the same in all. Its further nodes for early stopping are in none.
-
-    Args:
-        path (Path): The JSON file.
-
-    Raises:
-        ValueError: If the file is damaged.
+    r"""Reads `"Wiki-CS" <https://arxiv.org/abs/2007.02901>`_. It has 20 splits of train and val,
+    which share the test nodes. Its extra nodes for early stopping are in no split. The graph
+    becomes undirected.
     """
     content = read_json(path)
     try:
-        x = torch.tensor(content["features"], dtype=torch.float)
         y = torch.tensor(content["labels"])
-        sources = np.repeat(np.arange(y.numel()), [len(targets) for targets in content["links"]])
-        targets = np.concatenate([np.asarray(targets, dtype=np.int64) for targets in content["links"]])
-        masks = {key: torch.tensor(content[name], dtype=torch.bool) for key, name in MASKS.items()}
-        masks["test"] = masks["test"].expand_as(masks["train"])
+        links = [np.asarray(targets, dtype=np.int64) for targets in content["links"]]
+        sources = np.repeat(np.arange(y.numel()), [len(targets) for targets in links])
+        edge_index = torch.from_numpy(np.stack([sources, np.concatenate(links)]))
+        train = torch.tensor(content["train_masks"], dtype=torch.bool).t()
+        data = Data(
+            x=torch.tensor(content["features"], dtype=torch.float),
+            y=y,
+            train_mask=train,
+            val_mask=torch.tensor(content["val_masks"], dtype=torch.bool).t(),
+            test_mask=torch.tensor(content["test_mask"], dtype=torch.bool)
+            .view(-1, 1)
+            .expand_as(train),
+        )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold the features, labels, links and masks of Wiki-CS: {error}") from error
-    if not 0 <= targets.min() <= targets.max() < y.numel():
-        raise ValueError(f"{path} links to nodes {targets.min()} to {targets.max()}, the graph has {y.numel()}")
-    return Data(
-        x=x,
-        edge_index=to_undirected(torch.from_numpy(np.stack([sources, targets])), num_nodes=y.numel()),
-        y=y,
-        **{f"{split}_mask": masks[split].t() for split in SPLITS},
-    )
+        problem = "does not hold the features, labels, links and masks of Wiki-CS"
+        raise ValueError(f"{path} {problem}: {error}") from error
+    check_node_ids(path, edge_index, y.numel())
+    data.edge_index = to_undirected(edge_index, num_nodes=y.numel())
+    return data
 
 
 WIKICS = (
     DatasetInfo(
-        name="wikics",
+        "wikics",
         family="wikics",
         folder="WikiCS",
         files=("raw/data.json",),
-        urls={"raw/data.json": "https://github.com/pmernyei/wiki-cs-dataset/raw/master/dataset/data.json"},
+        urls={
+            "raw/data.json": "https://github.com/pmernyei/wiki-cs-dataset/raw/master/dataset/data.json"
+        },
         cached=True,
         read=read_wikics,
         draw=partial(per_class_split, per_class=58, num_val=1769, num_test=5847),
-        protocol="20 published: 580 / 1769 / 5847",
-        num_nodes=11701,
-        num_edges=431726,
-        num_features=300,
-        num_classes=10,
+        num_splits=20,
+        protocol="580 / 1769 / 5847",
+        sizes=(11701, 431726, 300, 10),
         preprocessing=("undirected",),
         home="https://github.com/pmernyei/wiki-cs-dataset",
         licence="MIT",

@@ -1,66 +1,43 @@
-r"""The model: experts, confidence, and their mixture."""
+r"""The model: experts, gate, and their mixture."""
 
-from mowst.nn.cascade import Cascade, CascadeOutput
-from mowst.nn.confidence import (
-    CONFIDENCES,
-    FeatureConfidence,
-    HypernetworkConfidence,
-    LearnedConfidence,
-    LogitConfidence,
-    MonotoneConfidence,
-    PowerConfidence,
-    StepConfidence,
-)
+from mowst.nn.build import build_expert, build_gate, build_model
 from mowst.nn.dispersion import entropy_dispersion, variance_dispersion
-from mowst.nn.experts import (
-    EXPERTS,
-    GAT,
-    GCN,
-    GIN,
-    GPRGNN,
-    H2GCN,
-    LINKX,
-    MLP,
-    GraphSAGE,
-    SkipGCN,
-    SkipGIN,
-    TunedGAT,
-    TunedGCN,
-    TunedGraphSAGE,
-    build_expert,
+from mowst.nn.gates import (
+    FeatureGate,
+    HypernetworkGate,
+    LearnedGate,
+    LogitGate,
+    MonotoneGate,
+    PowerGate,
+    StepGate,
 )
-from mowst.nn.mixture import mixture_log_prob
+from mowst.nn.loss import deferred_loss, mowst_loss, mowst_star_loss
+from mowst.nn.mixture import mixture_log_prob, mixture_prob
 from mowst.nn.mowst import Mowst, MowstOutput
+from mowst.nn.registry import EXPERTS, GATES, register_expert, register_gate
 
 __all__ = [
-    "GAT",
-    "GPRGNN",
-    "H2GCN",
-    "LINKX",
-    "SkipGCN",
-    "SkipGIN",
-    "TunedGAT",
-    "TunedGCN",
-    "TunedGraphSAGE",
-    "CONFIDENCES",
     "EXPERTS",
-    "GCN",
-    "GIN",
-    "MLP",
-    "Cascade",
-    "CascadeOutput",
-    "FeatureConfidence",
-    "GraphSAGE",
-    "HypernetworkConfidence",
-    "LearnedConfidence",
-    "LogitConfidence",
-    "MonotoneConfidence",
+    "GATES",
+    "FeatureGate",
+    "HypernetworkGate",
+    "LearnedGate",
+    "LogitGate",
+    "MonotoneGate",
     "Mowst",
     "MowstOutput",
-    "PowerConfidence",
-    "StepConfidence",
+    "PowerGate",
+    "StepGate",
     "build_expert",
+    "build_gate",
+    "build_model",
+    "deferred_loss",
     "entropy_dispersion",
     "mixture_log_prob",
+    "mixture_prob",
+    "mowst_loss",
+    "mowst_star_loss",
+    "register_expert",
+    "register_gate",
     "variance_dispersion",
 ]

@@ -1,4 +1,4 @@
-r"""The answers of a foreign expert for some nodes of a graph, at less than the cost of all where that is possible."""
+r"""The logits of an expert for some nodes, at less than the cost of all nodes if possible."""
 
 from typing import Any
 
@@ -9,114 +9,204 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.nn.norm import BatchNorm
 from torch_geometric.utils import k_hop_subgraph
 
-from mowst.graph.adjacency import adjacency
-from mowst.graph.formats import transposed_csr
-from mowst.graph.frontier import Step
-from mowst.graph.propagate import propagate
-from mowst.nn.experts.base import SUMS, Expert
-from mowst.nn.layers import Layers
+from mowst.sparse.features import Features
+from mowst.sparse.graph import Graph, as_graph
+from mowst.sparse.layerwise import Layers
+from mowst.sparse.partial import Step
+from mowst.sparse.propagate import propagate
 
 # A subgraph with more than this share of the edges is not worth its extraction.
 MAX_SHARE = 0.5
+SUMS = ("add", "sum")
 
 
-def layers_of(expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> Layers | None:
-    r"""An expert taken apart: one of ours by its own :meth:`layers`, and a
-    :class:`~torch_geometric.nn.models.basic_gnn.BasicGNN` of PyG in evaluation mode whose norms treat each node by
-    itself, with the degrees of the whole graph. :obj:`None` for all others.
+def takes_graph(expert: torch.nn.Module) -> bool:
+    r"""Returns whether an expert takes :class:`~mowst.sparse.features.Features` and a
+    :class:`~mowst.sparse.graph.Graph`: the class that defines its forward has
+    :obj:`takes_graph = True`.
     """
-    if isinstance(expert, Expert):
-        return expert.layers(x, edge_index, edge_weight)
-    plain = isinstance(edge_index, Tensor) and not edge_index.is_sparse and not edge_index.is_sparse_csr
-    if isinstance(expert, BasicGNN) and plain and not expert.training and _is_node_by_node(expert):
-        return _layers_of_pyg(expert, x, edge_index, edge_weight)
+    for cls in type(expert).__mro__:
+        if "forward" in vars(cls):
+            return vars(cls).get("takes_graph", False)
+    return False
+
+
+def split_layers(
+    expert: torch.nn.Module, x: Features | Tensor, edge_index: Any, edge_weight: Tensor | None
+) -> Layers | None:
+    r"""Returns the layers of an expert one by one, with the degrees of the whole graph: of an
+    expert of this package by its own :meth:`split_layers`, and of a
+    :class:`~torch_geometric.nn.models.basic_gnn.BasicGNN` of PyG in evaluation mode whose norms
+    treat each node by itself. Returns :obj:`None` for all others.
+    """
+    if takes_graph(expert):
+        split = getattr(expert, "split_layers", None)
+        return None if split is None else split(x, edge_index, edge_weight)
+    plain = isinstance(edge_index, Graph) or _is_plain(edge_index)
+    if plain and _is_pyg_model(expert) and not expert.training and _is_node_by_node(expert):
+        return _split_pyg_layers(expert, x, edge_index, edge_weight)
     return None
 
 
-def subgraph_of(
-    expert: torch.nn.Module, num_nodes: int, edge_index: Any, nodes: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    r"""The subgraph that an expert needs for the given nodes if it tells in an integer :obj:`num_hops` from how many
-    hops its answer draws: of one hop more, in which the degrees of all that it reads are whole. :obj:`None` for others,
-    and where that is most of the graph.
+def extract_subgraph(
+    expert: torch.nn.Module,
+    num_nodes: int,
+    edge_index: Any,
+    edge_weight: Tensor | None,
+    nodes: Tensor,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor] | None:
+    r"""Returns the subgraph that an expert needs for the given nodes if its integer :obj:`num_hops`
+    says how many hops its predictions depend on: one hop more, in which the degrees of all nodes
+    that it reads are whole. Returns :obj:`None` for other experts, and if that is most of the
+    graph.
 
     Returns:
-        tuple: its nodes, its edges in their positions, the positions of the given nodes, and which edges they are.
+        tuple: Its nodes, its edges between their positions, its edge weights, and the positions of
+            the given nodes.
     """
     hops = getattr(expert, "num_hops", None)
-    if expert.training or not isinstance(hops, int) or not isinstance(edge_index, Tensor) or edge_index.dim() != 2:
+    if expert.training or not isinstance(hops, int):
         return None
-    subgraph = k_hop_subgraph(nodes, hops + 1, edge_index, relabel_nodes=True, num_nodes=num_nodes)
-    return None if subgraph[1].size(1) > MAX_SHARE * edge_index.size(1) else subgraph
+    edges, weight = _unwrap(edge_index, edge_weight)
+    if not _is_plain(edges):
+        return None
+    subset, part, at, kept = k_hop_subgraph(
+        nodes, hops + 1, edges, relabel_nodes=True, num_nodes=num_nodes
+    )
+    if part.size(1) > MAX_SHARE * edges.size(1):
+        return None
+    return subset, part, None if weight is None else weight[kept], at
 
 
-def fastest_form(expert: torch.nn.Module, x: Tensor, edge_index: Any, edge_weight: Tensor | None) -> tuple:
-    r"""The edges and weights in the form that an expert runs fastest on: PyG's own models whose layers all have a
-    sparse product beside their messages get the transposed matrix, see :func:`~mowst.graph.formats.transposed_csr`.
+def find_fastest_form(
+    expert: torch.nn.Module, x: Features | Tensor, edge_index: Any, edge_weight: Tensor | None
+) -> tuple[Any, Tensor | None]:
+    r"""Returns the edges and weights in the form that an expert runs fastest on. PyG's own models
+    whose layers all have a sparse product get the transposed matrix, see
+    :attr:`~mowst.sparse.graph.Graph.transposed_csr`, and other modules plain tensors.
     """
-    if not isinstance(expert, BasicGNN) or isinstance(expert, Expert) or not isinstance(edge_index, Tensor):
+    if takes_graph(expert):
         return edge_index, edge_weight
-    # PyG's sparse product knows single precision alone.
+    edges, weight = _unwrap(edge_index, edge_weight)
+    if not _is_plain(edges) or not _runs_on_matrix(expert, x):
+        return edges, weight
+    if weight is not None and weight.requires_grad:
+        return edges, weight
+    graph = edge_index
+    if not isinstance(graph, Graph):
+        graph = as_graph(edge_index, edge_weight, x.shape[0])
+    matrix = graph.transposed_csr
+    return (edges, weight) if matrix is None else (matrix, None)
+
+
+def _unwrap(edge_index: Any, edge_weight: Tensor | None) -> tuple[Any, Tensor | None]:
+    if isinstance(edge_index, Graph):
+        return edge_index.edge_index, edge_index.edge_weight
+    if isinstance(edge_index, Tensor) and edge_index.dtype == torch.int32 and _is_plain(edge_index):
+        return (
+            edge_index.long(),
+            edge_weight,
+        )  # PyG's scatter would read the memory of 32-bit indices as 64-bit ones
+    return edge_index, edge_weight
+
+
+def _is_plain(edge_index: Any) -> bool:
+    return (
+        isinstance(edge_index, Tensor)
+        and edge_index.layout == torch.strided
+        and edge_index.dim() == 2
+    )
+
+
+def _is_pyg_model(expert: torch.nn.Module) -> bool:
+    return isinstance(expert, BasicGNN) and type(expert).forward is BasicGNN.forward
+
+
+def _runs_on_matrix(expert: torch.nn.Module, x: Features | Tensor) -> bool:
+    # PyG's sparse product supports single precision only.
     if x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
-        return edge_index, edge_weight
-    if not all(isinstance(conv, MessagePassing) and _runs_on_matrix(conv) for conv in expert.convs):
-        return edge_index, edge_weight
-    matrix = transposed_csr(edge_index, edge_weight, num_nodes=x.size(0))
-    return (edge_index, edge_weight) if matrix is None else (matrix, None)
-
-
-def _runs_on_matrix(conv: MessagePassing) -> bool:
-    # An explainer needs the messages, and loops of an improved GCN weigh more on a matrix than on unweighted edges.
-    same = conv.flow == "source_to_target" and not getattr(conv, "improved", False)
-    return bool(conv.fuse and not conv.explain and same)
+        return False
+    if not _is_pyg_model(expert):
+        return False
+    convs: Any = expert.convs
+    for conv in convs:
+        if not isinstance(conv, MessagePassing) or not conv.fuse:
+            return False
+        # An explainer needs the messages, and loops of an improved GCN weigh more on a matrix than
+        # on unweighted edges.
+        if conv.explain or conv.flow != "source_to_target" or getattr(conv, "improved", False):
+            return False
+    return True
 
 
 def _is_node_by_node(model: BasicGNN) -> bool:
+    if model.jk_mode not in (None, "last"):
+        return False
+    for conv in model.convs:
+        if conv.flow != "source_to_target" or conv.explain:
+            return False
+        # What a GCN multiplies messages by depends on degrees in the whole graph, and only its sum
+        # has an operator.
+        if isinstance(conv, GCNConv) and conv.aggr not in SUMS:
+            return False
+    # Norms inside a layer count too: those of PyG, but for BatchNorm, are over the nodes of a
+    # graph.
+    for module in model.modules():
+        if type(module).__module__.startswith("torch_geometric.nn.norm") and not isinstance(
+            module, BatchNorm
+        ):
+            return False
     norms = (torch.nn.Identity, torch.nn.LayerNorm, torch.nn.BatchNorm1d, BatchNorm)
-    flows = all(conv.flow == "source_to_target" and not conv.explain for conv in model.convs)
-    # What a GCN multiplies messages by hangs on degrees in the whole graph, and only its sum has an operator.
-    flows &= all(conv.aggr in SUMS for conv in model.convs if isinstance(conv, GCNConv))
-    return model.jk_mode in (None, "last") and flows and all(isinstance(norm, norms) for norm in model.norms)
+    return all(isinstance(norm, norms) for norm in model.norms)
 
 
-def _layers_of_pyg(model: BasicGNN, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> Layers:
-    graph = adjacency(edge_index, edge_weight, num_nodes=x.size(0))
+def _split_pyg_layers(
+    model: BasicGNN, x: Any, edge_index: Any, edge_weight: Tensor | None
+) -> Layers:
+    graph = as_graph(edge_index, edge_weight, x.shape[0])
+    edges, weight = _unwrap(edge_index, edge_weight)
     conv = model.convs[0]
-    if normalized := type(conv) is GCNConv and conv.normalize:
-        operator = graph.operator("gcn", x.dtype, improved=conv.improved, add_self_loops=conv.add_self_loops)
+    is_gcn = type(conv) is GCNConv and conv.normalize
+    if is_gcn:
+        operator = graph.operator(
+            "gcn", x.dtype, improved=conv.improved, add_self_loops=conv.add_self_loops
+        )
     else:
         operator = graph.operator("sum", x.dtype)
 
-    def layer(i: int, rows: Tensor, step: Step | None) -> Tensor:
+    def run_layer(i: int, rows: Tensor, step: Step | None) -> Tensor:
         conv, norm = model.convs[i], model.norms[i]
+        if i == 0 and step is not None:
+            rows = step.reads_from(rows)
         if step is None:
-            out = _convolve(conv, rows, *fastest_form(model, rows, edge_index, edge_weight))
+            out = _convolve(conv, rows, *find_fastest_form(model, rows, graph, None))
+        elif is_gcn:
+            out = propagate(step.operator, conv.lin(rows))
+            if conv.bias is not None:
+                out = out + conv.bias
         else:
-            rows = step.reads_from(rows) if i == 0 else rows
-            if normalized:
-                out = propagate(step.operator, conv.lin(rows))
-                out = out if conv.bias is None else out + conv.bias
-            else:
-                edges, kept = _edges_into(step, edge_index)
-                out = _convolve(conv, rows, edges, None if edge_weight is None else edge_weight[kept])[step.at]
+            part, kept = _find_edges_into(step, edges)
+            out = _convolve(conv, rows, part, None if weight is None else weight[kept])[step.at]
         if i == model.num_layers - 1 and model.jk_mode is None:
             return out
-        if model.act is not None and model.act_first:
-            return norm(model.act(out))
-        return norm(out) if model.act is None else model.act(norm(out))
+        if model.act is None:
+            return norm(out)
+        return norm(model.act(out)) if model.act_first else model.act(norm(out))
 
-    widths = [x.size(1)] + [model.hidden_channels] * (model.num_layers - 1)
-    outs = [*widths[1:], model.out_channels if model.jk_mode is None else model.hidden_channels]
+    into = [x.shape[1]] + [model.hidden_channels] * (model.num_layers - 1)
+    out_of = into[1:] + [model.out_channels if model.jk_mode is None else model.hidden_channels]
     head = model.lin if hasattr(model, "lin") else torch.nn.Identity()
-    return Layers(x, operator, tuple(zip(widths, outs, strict=True)), layer, head)
+    return Layers(x, operator, tuple(zip(into, out_of, strict=True)), run_layer, head)
 
 
 def _convolve(conv: torch.nn.Module, x: Tensor, edges: Any, edge_weight: Tensor | None) -> Tensor:
     return conv(x, edges) if edge_weight is None else conv(x, edges, edge_weight)
 
 
-def _edges_into(step: Step, edge_index: Tensor) -> tuple[Tensor, Tensor]:
-    """The edges into the nodes of the step, in positions among the rows that come in, and which edges they are."""
+def _find_edges_into(step: Step, edge_index: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Returns the edges into the nodes of the step, as positions among the rows that it reads, and
+    which edges they are.
+    """
     computed = torch.zeros(step.whole.shape[0], dtype=torch.bool, device=edge_index.device)
     computed[step.nodes] = True
     kept = computed[edge_index[1]]

@@ -1,4 +1,4 @@
-r"""How far a prediction stands from the uniform one: 0 at the uniform vector, 1 at a one-hot one, convex between."""
+r"""The dispersion of a prediction: 0 at the uniform vector, 1 at a one-hot vector, and convex."""
 
 import math
 from collections.abc import Callable
@@ -8,14 +8,20 @@ from torch import Tensor
 
 
 def two_class_logits(logits: Tensor) -> Tensor:
-    r"""Expands the one logit :math:`z` of a binary output, of shape :math:`(N)` or :math:`(N, 1)`, to the two
-    logits :math:`[0, z]` of the same distribution; leaves logits of two or more classes as they are.
+    r"""Expands the one logit :math:`z` of a binary output to the two logits :math:`[0, z]` of the
+    same distribution. Returns logits of two or more classes as they are.
+
+    Shapes:
+        - **logits:** :math:`(N)`, :math:`(N, 1)` or :math:`(N, C)`
+        - **output:** :math:`(N, 2)` or :math:`(N, C)`
 
     Raises:
-        ValueError: if the logits have neither one nor two dimensions.
+        ValueError: If the logits have neither one nor two dimensions.
     """
     if logits.dim() not in (1, 2):
-        raise ValueError(f"logits must have shape [N, C] (or [N] for two classes), got {list(logits.shape)}")
+        raise ValueError(
+            f"logits must have shape [N, C] (or [N] for two classes), got {list(logits.shape)}"
+        )
     if logits.dim() == 2 and logits.size(1) != 1:
         return logits
     logits = logits.reshape(-1, 1)
@@ -23,65 +29,75 @@ def two_class_logits(logits: Tensor) -> Tensor:
 
 
 def variance_dispersion(logits: Tensor) -> Tensor:
-    r"""The variance of the class probabilities, scaled to :math:`[0, 1]`
+    r"""Returns the variance of the class probabilities, scaled to :math:`[0, 1]`
 
     .. math::
         D_{\mathrm{var}}(\mathbf{p}) = \frac{n \sum_i p_i^2 - 1}{n - 1}
-        = \frac{n}{n - 1} \sum_i \left( p_i - \tfrac{1}{n} \right)^2, \qquad \mathbf{p} = \mathrm{softmax}(\mathbf{z})
+        = \frac{n}{n - 1} \sum_i \left( p_i - \tfrac{1}{n} \right)^2, \qquad \mathbf{p} =
+        \mathrm{softmax}(\mathbf{z})
 
-    from the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper. The second
-    form is the one computed: it cannot cancel below zero.
+    from the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_
+    paper. The second form is computed, since it cannot cancel below zero.
 
     Args:
-        logits (Tensor): the logits :math:`\mathbf{z}` of shape :math:`(N, n)`, or :math:`(N)` or :math:`(N, 1)` for
-            the one logit of two classes.
+        logits (torch.Tensor): The logits :math:`\mathbf{z}`.
 
-    Returns:
-        Tensor: the dispersion of shape :math:`(N)`.
+    Shapes:
+        - **logits:** :math:`(N, n)`, or :math:`(N)` or :math:`(N, 1)` for the one logit of two
+          classes
+        - **output:** :math:`(N)`
     """
-    prob = _checked(logits).softmax(dim=-1)
+    prob = _check_classes(logits).softmax(dim=-1)
     num_classes = prob.size(-1)
     squares = (prob - 1 / num_classes).square().sum(dim=-1)
     return (squares * (num_classes / (num_classes - 1))).clamp(max=1)
 
 
 def entropy_dispersion(logits: Tensor) -> Tensor:
-    r"""The entropy that the class probabilities lack
+    r"""Returns the entropy that the class probabilities lack
 
     .. math::
         D_{\mathrm{ent}}(\mathbf{p}) = 1 - \frac{H(\mathbf{p})}{\log n}, \qquad
-        H(\mathbf{p}) = - \sum_i p_i \log p_i, \qquad \log \mathbf{p} = \mathrm{log\,softmax}(\mathbf{z})
+        H(\mathbf{p}) = - \sum_i p_i \log p_i, \qquad \log \mathbf{p} =
+        \mathrm{log\,softmax}(\mathbf{z})
 
-    from the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper.
+    from the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_
+    paper.
 
     Args:
-        logits (Tensor): the logits :math:`\mathbf{z}` of shape :math:`(N, n)`, or :math:`(N)` or :math:`(N, 1)` for
-            the one logit of two classes.
+        logits (torch.Tensor): The logits :math:`\mathbf{z}`.
 
-    Returns:
-        Tensor: the dispersion of shape :math:`(N)`.
+    Shapes:
+        - **logits:** :math:`(N, n)`, or :math:`(N)` or :math:`(N, 1)` for the one logit of two
+          classes
+        - **output:** :math:`(N)`
     """
-    log_prob = _checked(logits).log_softmax(dim=-1)
+    log_prob = _check_classes(logits).log_softmax(dim=-1)
     entropy = -(log_prob.exp() * log_prob).sum(dim=-1)
     return (1 - entropy / math.log(log_prob.size(-1))).clamp(0, 1)
 
 
-DISPERSIONS: dict[str, Callable[[Tensor], Tensor]] = {"variance": variance_dispersion, "entropy": entropy_dispersion}
+DISPERSIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "variance": variance_dispersion,
+    "entropy": entropy_dispersion,
+}
 
 
 def resolve_dispersion(name: str) -> Callable[[Tensor], Tensor]:
-    r"""The dispersion of that name.
+    r"""Returns the dispersion of that name.
 
     Raises:
-        ValueError: if there is none; the message lists the names.
+        ValueError: If the name is unknown.
     """
     if name not in DISPERSIONS:
         raise ValueError(f"unknown dispersion '{name}', choose from {sorted(DISPERSIONS)}")
     return DISPERSIONS[name]
 
 
-def _checked(logits: Tensor) -> Tensor:
+def _check_classes(logits: Tensor) -> Tensor:
     logits = two_class_logits(logits)
     if logits.size(1) < 2:
-        raise ValueError(f"dispersion needs at least two classes, got logits of shape {list(logits.shape)}")
+        raise ValueError(
+            f"dispersion needs at least two classes, got logits of shape {list(logits.shape)}"
+        )
     return logits

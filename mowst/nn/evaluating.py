@@ -1,4 +1,4 @@
-r"""Evaluation mode for a while."""
+r"""Modules in evaluation mode within a context."""
 
 import threading
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ _held: WeakKeyDictionary[torch.nn.Module, tuple[int, bool]] = WeakKeyDictionary(
 
 @contextmanager
 def evaluating(*modules: torch.nn.Module) -> Iterator[None]:
-    r"""A context in which modules are in evaluation mode, in as many threads as want it; each submodule's own mode is
-    restored when the last of them leaves.
+    r"""A context in which modules are in evaluation mode. Several threads may enter it. The mode of
+    each submodule is restored when the last thread leaves.
     """
     parts = {part for module in modules for part in module.modules()}
     with _lock:

@@ -1,6 +1,6 @@
-r"""The mixture of predictions under confidences: the one formula of training, validation and test."""
-
-from collections.abc import Sequence
+r"""The mixture of two predictions under a confidence: one formula for training, validation and
+test.
+"""
 
 import torch
 from torch import Tensor
@@ -8,103 +8,101 @@ from torch import Tensor
 MIXES = ("prob", "logit")
 
 
-def nested(values: Sequence[Tensor], confidences: Sequence[Tensor]) -> Tensor:
-    r"""The expectation of the experts' values under their confidences,
+def mix_values(weak: Tensor, strong: Tensor, confidence: Tensor) -> Tensor:
+    r"""Mixes two values under the confidence of the weak expert
 
     .. math::
-        m_k = C_k \, v_k + (1 - C_k) \, m_{k+1}, \qquad m_K = v_K
-
-    where expert :math:`k` answers with probability :math:`C_k` and else passes the node on to the next; of two
-    experts, :math:`m_1 = C \, v_1 + (1 - C) \, v_2`. Returns :math:`m_1`.
+        C_v \, \mathbf{a}_v + (1 - C_v) \, \mathbf{b}_v
 
     Shapes:
-        - **values:** :math:`K` of :math:`(N)` or :math:`(N, C)`; **confidences:** :math:`K - 1` of :math:`(N)`
+        - **weak**, **strong:** :math:`(N)` or :math:`(N, C)`
+        - **confidence:** :math:`(N)`
     """
-    mixed = values[-1]
-    for value, confidence in reversed(list(zip(values[:-1], confidences, strict=True))):
-        c = confidence.unsqueeze(-1) if value.dim() == 2 else confidence
-        mixed = c * value + (1 - c) * mixed
-    return mixed
+    share = confidence.unsqueeze(-1) if weak.dim() == 2 else confidence
+    return share * weak + (1 - share) * strong
 
 
-def shares(confidences: Sequence[Tensor]) -> list[Tensor]:
-    r"""The share of each expert in the answer, :math:`s_k = C_k \prod_{j<k} (1 - C_j)` and
-    :math:`s_K = \prod_{j<K} (1 - C_j)`, which sum to one.
+def mixture_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str = "prob") -> Tensor:
+    r"""Returns the class probabilities of the mixture, see :func:`mixture_log_prob`.
 
     Shapes:
-        - **confidences:** :math:`K - 1` of :math:`(N)`; **output:** :math:`K` of :math:`(N)`
+        - **weak**, **strong:** logits :math:`(N, C)`
+        - **confidence:** :math:`(N)`
+        - **output:** :math:`(N, C)`
     """
-    left, parts = torch.ones_like(confidences[0]), []
-    for confidence in confidences:
-        parts.append(confidence * left)
-        left = left * (1 - confidence)
-    return [*parts, left]
+    if mix == "logit":
+        return mix_values(weak, strong, confidence).softmax(dim=-1)
+    return mix_values(weak.softmax(dim=-1), strong.softmax(dim=-1), confidence)
 
 
-def mixture_log_prob(logits: Sequence[Tensor], confidences: Sequence[Tensor], mix: str = "prob") -> Tensor:
-    r"""The logarithm of the mixed class probabilities, of two experts
+def mixture_log_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str = "prob") -> Tensor:
+    r"""Returns the logarithm of the class probabilities of the mixture from the `"Mixture of Weak &
+    Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper
 
     .. math::
         \texttt{prob:} \quad & \log \left( C \, \mathbf{p} + (1 - C) \, \mathbf{p}' \right), \quad
         \mathbf{p} = \mathrm{softmax}(\mathbf{z}), \; \mathbf{p}' = \mathrm{softmax}(\mathbf{z}')
 
-        \texttt{logit:} \quad & \mathrm{log\,softmax} \left( C \, \mathbf{z} + (1 - C) \, \mathbf{z}' \right)
+        \texttt{logit:} \quad & \mathrm{log\,softmax} \left( C \, \mathbf{z} + (1 - C) \,
+        \mathbf{z}' \right)
 
-    of the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper, whose text mixes
-    predictions and whose figure mixes logits; of more, as :func:`nested` tells. The first is evaluated as a
-    log-sum-exp, and is therefore finite wherever the logits are; at :math:`C = 0` and :math:`C = 1` both are exactly
-    one expert's, gradients included.
+    where :math:`\mathbf{z}` are the weak logits, :math:`\mathbf{z}'` the strong logits and
+    :math:`C` the confidence. The text of the paper mixes probabilities and its figure mixes logits.
+    The first form is computed as a log-sum-exp and is finite wherever the logits are. At :math:`C =
+    0` and :math:`C = 1` both forms, and their gradients, are exactly those of one expert.
 
     Args:
-        logits (list[Tensor]): logits of :math:`K` experts, weak to strong.
-        confidences (list[Tensor]): confidences of all experts but the last.
-        mix (str): :obj:`"prob"` or :obj:`"logit"`. (default: :obj:`"prob"`)
+        weak (torch.Tensor): The logits of the weak expert.
+        strong (torch.Tensor): The logits of the strong expert.
+        confidence (torch.Tensor): The confidence in the weak expert.
+        mix (str, optional): :obj:`"prob"` or :obj:`"logit"`. (default: :obj:`"prob"`)
 
     Shapes:
-        - **logits:** :math:`(N, C)` each; **confidences:** :math:`(N)` each; **output:** :math:`(N, C)`
+        - **weak**, **strong:** :math:`(N, C)`
+        - **confidence:** :math:`(N)`
+        - **output:** :math:`(N, C)`
     """
     if mix == "logit":
-        return nested(logits, confidences).log_softmax(dim=-1)
-    mixed = logits[-1].log_softmax(dim=-1)
-    for value, confidence in reversed(list(zip(logits[:-1], confidences, strict=True))):
-        c = confidence.unsqueeze(-1)
-        mixed = torch.logaddexp(_log(c) + value.log_softmax(dim=-1), _log(1 - c) + mixed)
-    return mixed
-
-
-def mixture_prob(logits: Sequence[Tensor], confidences: Sequence[Tensor], mix: str = "prob") -> Tensor:
-    r"""The mixed class probabilities themselves, where no logarithm of them is needed, see
-    :func:`mixture_log_prob`.
-    """
-    if mix == "logit":
-        return nested(logits, confidences).softmax(dim=-1)
-    return nested([value.softmax(dim=-1) for value in logits], confidences)
+        return mix_values(weak, strong, confidence).log_softmax(dim=-1)
+    share = confidence.unsqueeze(-1)
+    return torch.logaddexp(
+        _log_share(share) + weak.log_softmax(dim=-1),
+        _log_share(1 - share) + strong.log_softmax(dim=-1),
+    )
 
 
 def most_probable(values: Tensor) -> Tensor:
-    r"""The classes :math:`(N)` of the largest of probabilities or logits :math:`(N, C)`.
+    r"""Returns the class of the largest probability or logit of each row.
+
+    Shapes:
+        - **values:** :math:`(N, C)`
+        - **output:** :math:`(N)`
 
     Raises:
-        FloatingPointError: if a value is NaN, which would be answered as if it were the largest.
+        FloatingPointError: If a value is NaN, which :func:`torch.argmax` would return as the
+            largest.
     """
-    if count := int(values.isnan().any(dim=-1).sum()):
+    count = int(values.isnan().any(dim=-1).sum())
+    if count > 0:
         raise FloatingPointError(f"{count} of {values.size(0)} predictions are NaN")
     return values.argmax(dim=-1)
 
 
 def candidate_mixes(mix: str) -> tuple[str, ...]:
-    r"""What :obj:`mix` leaves to training to choose from: one of :obj:`MIXES`, or with :obj:`"auto"` all.
+    r"""Returns the mixing spaces that training may choose from: one of :obj:`MIXES`, or all for
+    :obj:`"auto"`.
 
     Raises:
-        ValueError: if it is none of them.
+        ValueError: If :obj:`mix` is unknown.
     """
-    if mix not in (known := ("auto", *MIXES)):
-        raise ValueError(f"unknown mix '{mix}', choose from {list(known)}")
-    return MIXES if mix == "auto" else (mix,)
+    if mix == "auto":
+        return MIXES
+    if mix not in MIXES:
+        raise ValueError(f"unknown mix '{mix}', choose from {['auto', *MIXES]}")
+    return (mix,)
 
 
-def _log(share: Tensor) -> Tensor:
-    # The logarithm of a share of zero, or so near that its slope overflows, is cut off from autograd: an infinite slope
-    # would end as NaN.
+def _log_share(share: Tensor) -> Tensor:
+    # A share of zero has an infinite slope, which would end as NaN: it gets no gradient.
     positive = share >= torch.finfo(share.dtype).tiny
     return torch.where(positive, share, 1).log().masked_fill(~positive, -torch.inf)

@@ -1,19 +1,31 @@
 r"""The mixture of a weak and a strong expert."""
 
+from collections.abc import Mapping
+from os import PathLike
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch_geometric.nn.inits import reset
 
-from mowst.nn.cascade import Cascade
+from mowst.nn.call import call_expert, call_gate
+from mowst.nn.evaluating import evaluating
+from mowst.nn.mixture import candidate_mixes, mixture_log_prob, mixture_prob, most_probable
+from mowst.nn.routing import route_nodes, routing_rule
+from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
+from mowst.sparse.features import Features, as_tensor
+
+EXPERTS = ("weak", "strong")
+PARTS = (*EXPERTS, "gate")
+ROUTES = ("mixture", *EXPERTS)
 
 
 class MowstOutput(NamedTuple):
     r"""The output of :class:`Mowst`.
 
     Shapes:
-        - **prob:** class probabilities of the answer :math:`(N, C)`
-        - **confidence:** the share :math:`C_v` of the weak expert in it :math:`(N)`
+        - **prob:** class probabilities of the prediction :math:`(N, C)`
+        - **confidence:** share :math:`C_v` of the weak expert in the prediction :math:`(N)`
         - **weak**, **strong:** logits :math:`(N, C)`
     """
 
@@ -23,61 +35,366 @@ class MowstOutput(NamedTuple):
     strong: Tensor
 
 
-class Mowst(Cascade):
-    r"""The mixture of a cheap weak expert and a graph neural network from the `"Mixture of Weak & Strong Experts on
-    Graphs" <https://arxiv.org/abs/2311.05185>`_ paper
+class Mowst(torch.nn.Module):
+    r"""The mixture of a weak expert and a graph neural network from the `"Mixture of Weak & Strong
+    Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper
 
     .. math::
-        \hat{\mathbf{y}}_v = C(\mathbf{p}_v) \, \mathbf{p}_v + \left( 1 - C(\mathbf{p}_v) \right) \mathbf{p}'_v
+        \hat{\mathbf{y}}_v = C(\mathbf{p}_v) \, \mathbf{p}_v + \left( 1 - C(\mathbf{p}_v) \right)
+        \mathbf{p}'_v
 
     where :math:`\mathbf{p}_v = \mathrm{softmax}(f_w(\mathbf{x}_v))` is the weak prediction,
-    :math:`\mathbf{p}'_v = \mathrm{softmax}(f_s(\mathbf{X}, \mathbf{E})_v)` the strong one, and the confidence
-    :math:`C` reads the weak prediction only. Read as a probability, :math:`C` is the share of answers that need no
-    GNN (:meth:`predict`). It is the :class:`~mowst.nn.cascade.Cascade` of two experts.
+    :math:`\mathbf{p}'_v = \mathrm{softmax}(f_s(\mathbf{X}, \mathbf{E})_v)` the strong prediction,
+    and the confidence
+    :math:`C` reads the weak prediction only. Read as a probability, :math:`1 - C` is the share of
+    nodes that are deferred to the GNN, see :meth:`predict`.
+
+    A trained :class:`Mowst` is a legal expert of another one. Three experts are a mixture whose
+    strong expert is a mixture.
 
     Args:
-        weak (torch.nn.Module): the weak expert, :obj:`weak(x)` (or :obj:`weak(x, edge_index)`, if its forward says
-            so) :math:`\to (N, C)` logits.
-        strong (torch.nn.Module): the strong expert, any GNN :obj:`strong(x, edge_index[, edge_weight=])`
-            :math:`\to (N, C)` logits.
-        confidence (torch.nn.Module): the confidence, :obj:`confidence(logits)` (or :obj:`confidence(logits, x=x)`,
-            if its forward says so) :math:`\to (N)` in :math:`[0, 1]`.
-        mix (str, optional): what is mixed, in training, validation and test alike: :obj:`"prob"`, :obj:`"logit"`, or
-            :obj:`"auto"`, which is the first until training chooses. (default: :obj:`"auto"`)
-        detach_dispersion (bool, optional): if set to :obj:`True`, no gradient reaches the weak expert through the
-            confidence. (default: :obj:`False`)
-
-    Raises:
-        ValueError: if :obj:`mix` is unknown.
+        weak (torch.nn.Module): The weak expert, :obj:`weak(x)` or, if its forward names the graph,
+            :obj:`weak(x, edge_index)`. Returns logits.
+        strong (torch.nn.Module): The strong expert, any GNN :obj:`strong(x, edge_index[,
+            edge_weight=])`. Returns logits.
+        gate (torch.nn.Module): The gate, :obj:`gate(logits)` or, if its forward names the features,
+            :obj:`gate(logits, x=x)`. Returns the confidence in :math:`[0, 1]`.
+        mix (str, optional): What is mixed in training, validation and test: :obj:`"prob"`,
+            :obj:`"logit"`, or :obj:`"auto"`, which is :obj:`"prob"` until training chooses.
+            (default: :obj:`"auto"`)
+        detach_dispersion (bool, optional): If set to :obj:`True`, no gradient reaches the weak
+            expert through the gate. (default: :obj:`False`)
 
     Shapes:
-        - **input:** node features :math:`(N, F)`, edge indices :math:`(2, E)`, edge weights :math:`(E)` *(optional)*
+        - **input:** node features :math:`(N, F)`, edge indices :math:`(2, E)`, edge weights
+          :math:`(E)` *(optional)*
         - **output:** a :class:`MowstOutput`
-    """
 
-    weak: torch.nn.Module
-    strong: torch.nn.Module
-    confidence: torch.nn.Module
+    Raises:
+        ValueError: If :obj:`mix` is unknown.
+    """
 
     def __init__(
         self,
         weak: torch.nn.Module,
         strong: torch.nn.Module,
-        confidence: torch.nn.Module,
+        gate: torch.nn.Module,
         mix: str = "auto",
         detach_dispersion: bool = False,
     ) -> None:
-        super().__init__({"weak": weak, "strong": strong}, {"confidence": confidence}, mix, detach_dispersion)
+        super().__init__()
+        self.weak = weak
+        self.strong = strong
+        self.gate = gate
+        self.mixes = candidate_mixes(mix)
+        self.mix = self.mixes[0]
+        self.detach_dispersion = detach_dispersion
+        self.temperatures = {"weak": 1.0, "strong": 1.0}
+        self.route = "mixture"
 
-    def forward(self, x: Tensor, edge_index: Any, edge_weight: Tensor | None = None, **kwargs: Any) -> MowstOutput:
-        r"""Runs both experts on all nodes, see :meth:`~mowst.nn.cascade.Cascade.forward`."""
-        prob, (confidence,), (weak, strong) = super().forward(x, edge_index, edge_weight, **kwargs)
-        return MowstOutput(prob, confidence, weak, strong)
+    @property
+    def route(self) -> str:
+        r"""What :meth:`predict` returns: the :obj:`"mixture"`, or the :obj:`"weak"` or
+        :obj:`"strong"` expert alone. One expert alone is the mixture at a confidence of 1 or 0,
+        which a learned gate cannot reach. Saved with the model.
+        """
+        return self._route
 
-    _outputs = MowstOutput._fields
+    @route.setter
+    def route(self, route: str) -> None:
+        if route not in ROUTES:
+            raise ValueError(f"unknown route '{route}', choose from {list(ROUTES)}")
+        self._route = route
+
+    @property
+    def inductive(self) -> bool:
+        r"""Whether both experts accept nodes that they were not trained with."""
+        return all(getattr(expert, "inductive", True) for expert in (self.weak, self.strong))
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters, the temperatures, the route and what is mixed."""
+        for name in PARTS:
+            reset(getattr(self, name))
+        self.temperatures = {"weak": 1.0, "strong": 1.0}
+        self.route = "mixture"
+        self.mix = self.mixes[0]
+
+    def forward(
+        self,
+        x: Tensor | Features,
+        edge_index: Any,
+        edge_weight: Tensor | None = None,
+        **kwargs: Any,
+    ) -> MowstOutput:
+        r"""Runs both experts on all nodes.
+
+        Args:
+            x (torch.Tensor): The node features.
+            edge_index (torch.Tensor or SparseTensor): The graph, in any form that the experts
+                accept.
+            edge_weight (torch.Tensor, optional): The edge weights. (default: :obj:`None`)
+            **kwargs (optional): Additional arguments of the strong expert, such as
+                :obj:`edge_attr`.
+        """
+        return self.outputs(x, edge_index, edge_weight, route=self.route, **kwargs)
+
+    def outputs(
+        self,
+        x: Tensor | Features,
+        edge_index: Any,
+        edge_weight: Tensor | None = None,
+        *,
+        nodes: Tensor | None = None,
+        route: str = "mixture",
+        **kwargs: Any,
+    ) -> MowstOutput:
+        r"""Runs both experts and the gate on all nodes or on some, by default as the mixture
+        whatever the :attr:`route` of the model.
+
+        Args:
+            x, edge_index, edge_weight, **kwargs: See :meth:`forward`.
+            nodes (torch.Tensor, optional): The ids of the nodes to predict. All nodes if
+                :obj:`None`. (default: :obj:`None`)
+            route (str, optional): See :attr:`route`. (default: :obj:`"mixture"`)
+        """
+        weak = self.logits("weak", x, edge_index, edge_weight, nodes=nodes)
+        if route == "mixture":
+            confidence = self.confidence(weak, x if nodes is None else x[nodes])
+        else:
+            confidence = torch.full_like(weak[:, 0], float(route == "weak"))
+        strong = self.logits("strong", x, edge_index, edge_weight, nodes=nodes, **kwargs)
+        return MowstOutput(self.mixture(weak, strong, confidence), confidence, weak, strong)
+
+    def logits(
+        self,
+        expert: str,
+        x: Tensor | Features,
+        edge_index: Any = None,
+        edge_weight: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        r"""Returns the logits :math:`\mathbf{z} / T` of one expert, see
+        :func:`~mowst.nn.call.call_expert`. The temperature :math:`T` is 1 unless
+        :func:`~mowst.train.gate_fit.fit_gate` has fitted it.
+
+        Args:
+            expert (str): :obj:`"weak"` or :obj:`"strong"`.
+            x, edge_index, edge_weight: See :meth:`forward`.
+            **kwargs (optional): Additional arguments of :func:`~mowst.nn.call.call_expert`.
+        """
+        out = call_expert(getattr(self, expert), x, edge_index, edge_weight, **kwargs)
+        temperature = self.temperatures[expert]
+        return out if temperature == 1 else out / temperature
+
+    def confidence(self, weak: Tensor, x: Tensor | Features) -> Tensor:
+        r"""Returns the confidence of shape :math:`(N)` in weak logits, whatever the
+        :attr:`route`.
+        """
+        weak = weak.detach() if self.detach_dispersion else weak
+        return call_gate(self.gate, weak, as_tensor(x))
+
+    def mixture(self, weak: Tensor, strong: Tensor, confidence: Tensor) -> Tensor:
+        r"""Returns the class probabilities of the mixture, see
+        :func:`~mowst.nn.mixture.mixture_prob`.
+        """
+        if weak.shape != strong.shape:
+            raise ValueError(
+                f"the experts disagree: weak logits {list(weak.shape)}, strong logits "
+                f"{list(strong.shape)}"
+            )
+        return mixture_prob(weak, strong, confidence, self.mix)
+
+    def log_prob(
+        self,
+        x: Tensor | Features,
+        edge_index: Any,
+        edge_weight: Tensor | None = None,
+        nodes: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        r"""Returns the logarithm of the predicted class probabilities, which are the logits of this
+        model as an expert of another one.
+
+        Args:
+            x, edge_index, edge_weight, **kwargs: See :meth:`forward`.
+            nodes (torch.Tensor, optional): The ids of the nodes to predict. All nodes if
+                :obj:`None`. (default: :obj:`None`)
+        """
+        if self.route == "weak":
+            return self.logits("weak", x, edge_index, edge_weight, nodes=nodes).log_softmax(dim=-1)
+        strong = self.logits("strong", x, edge_index, edge_weight, nodes=nodes, **kwargs)
+        if self.route == "strong":
+            return strong.log_softmax(dim=-1)
+        weak = self.logits("weak", x, edge_index, edge_weight, nodes=nodes)
+        confidence = self.confidence(weak, x if nodes is None else x[nodes])
+        return mixture_log_prob(weak, strong, confidence, self.mix)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        x: Tensor | Features,
+        edge_index: Any,
+        edge_weight: Tensor | None = None,
+        *,
+        threshold: float | None = None,
+        budget: float | None = None,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        r"""Returns the predicted classes of shape :math:`(N)` in evaluation mode.
+
+        By default the prediction follows the :attr:`route`. With :obj:`threshold`, :obj:`budget` or
+        :obj:`sample`, the confidence decides for each node which of the two experts predicts it,
+        whatever the route. The strong expert
+        then runs for the deferred nodes only: layer by layer on the nodes that it needs, where that
+        is cheaper than the full graph.
+
+        Args:
+            x, edge_index, edge_weight: See :meth:`forward`.
+            threshold (float, optional): Nodes with a confidence below :obj:`threshold` are
+                deferred. (default: :obj:`None`)
+            budget (float, optional): The share of nodes to defer, rounded down. The nodes of the
+                lowest confidence are deferred first, and those of equal confidence in the order of
+                their ids. (default: :obj:`None`)
+            sample (bool, optional): If set to :obj:`True`, a node is deferred with probability
+                :math:`1 - C_v`, as in the paper. The expected score is exact in
+                :func:`~mowst.metrics.expected_score`. (default: :obj:`False`)
+            generator (torch.Generator, optional): The random number generator of :obj:`sample`.
+                (default: :obj:`None`)
+            **kwargs (optional): Additional arguments of the strong expert.
+
+        Raises:
+            ValueError: If more than one of the three choices is made, or the budget is not in
+                :math:`[0, 1]`.
+            FloatingPointError: If a prediction is NaN.
+        """
+        rule = routing_rule(threshold, budget, sample, generator)
+        with evaluating(self):
+            if rule is None and self.route == "mixture":
+                return most_probable(Mowst.forward(self, x, edge_index, edge_weight, **kwargs).prob)
+            if rule is None:
+                more = kwargs if self.route == "strong" else {}
+                return most_probable(self.logits(self.route, x, edge_index, edge_weight, **more))
+
+            def compute_logits(expert: str, nodes: Tensor | None) -> Tensor:
+                more = kwargs if expert == "strong" else {}
+                return self.logits(expert, x, edge_index, edge_weight, nodes=nodes, **more)
+
+            def compute_confidence(weak: Tensor, nodes: Tensor | None) -> Tensor:
+                return self.confidence(weak, x if nodes is None else x[nodes])
+
+            return most_probable(route_nodes(rule, compute_logits, compute_confidence)[0])
+
+    def as_module(self, output: str = "prob") -> torch.nn.Module:
+        r"""Returns this model as a module whose output is one plain tensor, for explainers and
+        metrics.
+
+        Args:
+            output (str, optional): A field of :class:`MowstOutput`. (default: :obj:`"prob"`)
+        """
+        if output not in MowstOutput._fields:
+            raise ValueError(f"unknown output '{output}', choose from {list(MowstOutput._fields)}")
+        return _OneOutput(self, output)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        r"""Writes weights, route, temperatures and a description of the parts to one safetensors
+        file. The file is written atomically.
+
+        Raises:
+            ValueError: If a lazy module has not been initialized yet.
+        """
+        write_model(path, self.state_dict(), self.describe())
 
     @classmethod
-    def _of(cls, experts: dict[str, torch.nn.Module], confidences: dict[str, torch.nn.Module]) -> "Mowst":
-        if (*experts, *confidences) != ("weak", "strong", "confidence"):
-            raise ValueError(f"the file holds a cascade of {', '.join(experts)}: load it with Cascade.load")
-        return cls(experts["weak"], experts["strong"], confidences["confidence"])
+    def load(
+        cls, path: str | PathLike[str], *, trust: bool = False, **parts: torch.nn.Module | None
+    ) -> "Mowst":
+        r"""Loads a model from a file that :meth:`save` wrote. Experts and gates of this package are
+        rebuilt. Modules of other packages are passed in, built with the arguments that they had.
+
+        Args:
+            path (str): The file.
+            trust (bool, optional): If set to :obj:`True`, import paths in the file are followed,
+                which runs code. (default: :obj:`False`)
+            **parts (torch.nn.Module, optional): :obj:`weak`, :obj:`strong` or :obj:`gate`, to use
+                instead of the described part.
+
+        Raises:
+            ValueError: If the file is not a model file, if a part cannot be rebuilt, or if the
+                weights do not fit.
+        """
+        state, spec = read_model(path)
+        model = cls.rebuild(spec, trust=trust, **parts)
+        load_weights(model, state, source=path)
+        return model
+
+    def describe(self) -> dict[str, Any]:
+        r"""Returns everything but the weights, as plain values: the input of :meth:`rebuild`."""
+        settings = {
+            "mixes": list(self.mixes),
+            "detach_dispersion": self.detach_dispersion,
+            **self.get_extra_state(),
+        }
+        return settings | {name: describe(getattr(self, name)) for name in PARTS}
+
+    @classmethod
+    def rebuild(
+        cls, spec: Mapping[str, Any], *, trust: bool = False, **parts: torch.nn.Module | None
+    ) -> "Mowst":
+        r"""Builds the freshly initialized model that :meth:`describe` described, see
+        :meth:`load`.
+        """
+        unknown = sorted(parts.keys() - set(PARTS))
+        if unknown:
+            raise ValueError(f"a model has no part {unknown[0]!r}, only {', '.join(PARTS)}")
+        made: dict[str, torch.nn.Module] = {}
+        for name in PARTS:
+            given = parts.get(name)
+            if given is not None:
+                made[name] = given
+            elif "mixture" in spec[name]:
+                made[name] = cls.rebuild(spec[name]["mixture"], trust=trust)
+            else:
+                made[name] = rebuild_part(spec[name], role=name, trust=trust)
+        model = cls(made["weak"], made["strong"], made["gate"])
+        model.detach_dispersion = spec["detach_dispersion"]
+        model.mixes = tuple(spec["mixes"])
+        model.set_extra_state(spec)
+        return model
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"route": self.route, "mix": self.mix, "temperatures": dict(self.temperatures)}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        self.route = state["route"]
+        (self.mix,) = candidate_mixes(state["mix"])
+        self.temperatures = dict(state["temperatures"])
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{name}={_describe_in_line(getattr(self, name))}" for name in PARTS)
+        return f"{type(self).__name__}({inner}, mix='{self.mix}')"
+
+
+class _OneOutput(torch.nn.Module):
+    def __init__(self, model: Mowst, output: str) -> None:
+        super().__init__()
+        self.model = model
+        self.output = output
+
+    def forward(
+        self,
+        x: Tensor | Features,
+        edge_index: Any,
+        edge_weight: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        return getattr(self.model(x, edge_index, edge_weight, **kwargs), self.output)
+
+    def __repr__(self) -> str:
+        return f"{self.model!r}.{self.output}"
+
+
+def _describe_in_line(module: torch.nn.Module) -> str:
+    text = repr(module)
+    return text if "\n" not in text else f"{type(module).__name__}(...)"

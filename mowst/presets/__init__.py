@@ -1,4 +1,4 @@
-r"""Settings shipped with the package, as YAML rows."""
+r"""Settings that come with the package, as YAML files."""
 
 from importlib.resources import files
 from typing import Any
@@ -6,48 +6,58 @@ from typing import Any
 import yaml
 
 PRESETS = ("default", "tuned", "paper")
+NO_SETTINGS = ("name", "data", "strong", "seeds", "published")
 
 
-def preset(data: str, name: str = "default", strong: str | None = None) -> dict[str, Any]:
-    r"""The settings that a preset file holds for a data set: :obj:`"default"` by data set, and empty where it holds
-    none; :obj:`"tuned"` and :obj:`"paper"` by data set and strong expert, of the paper with the method, which is that
-    of the strong expert alone where it has no mixture with it.
+def load_preset(data: str, name: str = "default", strong: str | None = None) -> dict[str, Any]:
+    r"""Returns the settings of a preset for a data set. :obj:`"default"` has settings by data set,
+    and none for most. :obj:`"tuned"` and :obj:`"paper"` have settings by data set and strong
+    expert; those of the paper include the method, which is the strong expert alone where the paper
+    has no mixture with it.
 
     Args:
-        data (str): name of the data set.
-        name (str, optional): name of the preset file. (default: :obj:`"default"`)
-        strong (str, optional): name of the strong expert. (default: :obj:`None`)
+        data (str): The name of the data set.
+        name (str, optional): The name of the preset. (default: :obj:`"default"`)
+        strong (str, optional): The name of the strong expert. (default: :obj:`None`)
 
     Raises:
-        ValueError: if there is no such file, or it has no row of this data set and strong expert.
+        ValueError: If the preset is unknown, or has no settings for this data set and strong
+            expert.
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset '{name}', choose from {list(PRESETS)}")
-    rows = _paper_settings() if name == "paper" else _read(name)
+    rows = _index_paper_rows() if name == "paper" else _read_file(name)
     row = rows.get(data.lower().replace("_", "-"), {})
     if name == "default":
         return row
     if strong is None or strong not in row:
-        known = [f"{data} with {expert}" for data, experts in rows.items() for expert in experts]
-        raise ValueError(f"preset '{name}' has no row for {data} with {strong}, only for {', '.join(known)}")
-    return row[strong] | {"strong": strong}
+        known: list[str] = []
+        for other, experts in rows.items():
+            known.extend(f"{other} with {expert}" for expert in experts)
+        found = ", ".join(known)
+        raise ValueError(f"preset '{name}' has no row for {data} with {strong}, only for {found}")
+    return {**row[strong], "strong": strong}
 
 
-def paper_tables() -> dict[str, list[dict[str, Any]]]:
-    r"""The rows of the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper, as
-    :func:`mowst.study.expand` takes them: the tables :obj:`"mowst"`, its 19 settings, and :obj:`"baselines"`, experts
-    alone. What :obj:`published` holds is not certified.
+def load_paper_tables() -> dict[str, list[dict[str, Any]]]:
+    r"""Returns the rows of the `"Mixture of Weak & Strong Experts on Graphs"
+    <https://arxiv.org/abs/2311.05185>`_ paper, as :func:`mowst.study.expand` takes them: the tables
+    :obj:`"mowst"`, its 19 settings, and :obj:`"baselines"`, experts alone. The scores in
+    :obj:`published` are not certified.
     """
-    return {name: rows for name, rows in _read("paper").items() if isinstance(rows, list)}
+    return {name: rows for name, rows in _read_file("paper").items() if isinstance(rows, list)}
 
 
-def _paper_settings() -> dict[str, dict[str, dict[str, Any]]]:
+def _index_paper_rows() -> dict[str, dict[str, dict[str, Any]]]:
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in (row for rows in paper_tables().values() for row in rows if row["method"] != "weak"):
-        settings = {key: row[key] for key in row if key not in ("name", "data", "strong", "seeds", "published")}
-        found.setdefault(row["data"], {}).setdefault(row["strong"], settings)
+    for rows in load_paper_tables().values():
+        for row in rows:
+            if row["method"] != "weak":
+                settings = {key: row[key] for key in row if key not in NO_SETTINGS}
+                found.setdefault(row["data"], {}).setdefault(row["strong"], settings)
     return found
 
 
-def _read(name: str) -> dict[str, Any]:
-    return yaml.safe_load(files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+def _read_file(name: str) -> dict[str, Any]:
+    text = files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)

@@ -1,4 +1,4 @@
-r"""The lines of a study: one JSON object for each run that ended, safe under several writers and sudden ends."""
+r"""The result lines of a study, one JSON object per ended run. Writers may be killed."""
 
 import json
 import os
@@ -15,48 +15,52 @@ RUN = ("id", "name", "data", "strong", "method", "seed", "split", "status")
 
 
 def read_runs(folder: str | PathLike[str]) -> list[dict[str, Any]]:
-    r"""The lines of a study's folder, as :func:`read_lines`.
+    r"""Reads the lines of a study's folder.
 
     Raises:
-        ValueError: If a line is damaged or no run; names it.
+        ValueError: If a line is damaged or is not the line of a run.
     """
     return read_lines(Path(folder) / RESULTS, keys=RUN)
 
 
 def read_lines(path: str | PathLike[str], keys: Sequence[str] = ()) -> list[dict[str, Any]]:
-    r"""The lines of a file, in the order in which the runs ended; none if there is no such file. A last line without
-    its end was cut off while it was written, and is not there.
+    r"""Reads the lines of a file, none if it does not exist. An incomplete last line, left by an
+    interrupted writer, is ignored.
 
     Args:
         path (str or Path): The file.
-        keys (list[str], optional): What each line must have. (default: :obj:`()`)
+        keys (list[str], optional): The required keys of each line. (default: :obj:`()`)
 
     Raises:
-        ValueError: If it is no text, or a whole line is no JSON object of these keys; names it.
+        ValueError: If the file is not text, or a complete line is not a JSON object with these
+            keys.
     """
     path = Path(path)
     if not path.exists():
         return []
     try:
-        *whole, _ = path.read_text(encoding="utf-8").split("\n")
+        texts = path.read_text(encoding="utf-8").split("\n")[:-1]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} holds no lines of JSON: {error}") from error
     lines = []
-    for number, text in enumerate(whole, start=1):
+    for number, text in enumerate(texts, start=1):
+        place = f"{path}, line {number}"
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError as error:
-            raise ValueError(f"{path}, line {number} is damaged: {error}") from error
-        if not isinstance(lines[-1], dict):
-            raise ValueError(f"{path}, line {number} is no run: it is {text}")
-        if lacking := [key for key in keys if key not in lines[-1]]:
-            raise ValueError(f"{path}, line {number} is no run: it lacks {', '.join(lacking)}")
+            raise ValueError(f"{place} is damaged: {error}") from error
+        if not isinstance(line, dict):
+            raise ValueError(f"{place} is not a run: it is {text}")
+        missing = [key for key in keys if key not in line]
+        if missing:
+            raise ValueError(f"{place} is not a run: it lacks {', '.join(missing)}")
+        lines.append(line)
     return lines
 
 
 def append_line(path: str | PathLike[str], line: Mapping[str, Any]) -> None:
-    r"""Appends a line and waits until it is on the disk, one writer at a time. What an interrupted writer left of its
-    line is removed first.
+    r"""Appends a line and waits until it is on the disk. One writer appends at a time. An
+    incomplete last line, left by an interrupted writer, is removed first.
 
     Args:
         path (str or Path): The file.
@@ -64,21 +68,21 @@ def append_line(path: str | PathLike[str], line: Mapping[str, Any]) -> None:
     """
     content = (json.dumps(line) + "\n").encode()
     with FileLock(f"{path}.lock"), open(path, "a+b") as file:
-        _remove_torn_line(file)
+        remove_torn_line(file)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def newest_lines(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    r"""The line that counts of each run: the last one of its id."""
+def select_newest(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    r"""Returns the last line of each id."""
     return list({line["id"]: line for line in lines}.values())
 
 
 @contextmanager
 def claim(path: str | PathLike[str]) -> Iterator[bool]:
-    r"""A context which tells whether the claim at a path is this process's. The operating system holds it, so it ends
-    with the process, however that ends.
+    r"""A context that holds the lock at a path. Its value is whether this process got the lock. The
+    operating system releases it when the process ends, even if it is killed.
     """
     lock = FileLock(path, blocking=False)
     with suppress(Timeout):
@@ -89,7 +93,8 @@ def claim(path: str | PathLike[str]) -> Iterator[bool]:
         lock.release()
 
 
-def _remove_torn_line(file: IO[bytes]) -> None:
+def remove_torn_line(file: IO[bytes]) -> None:
+    r"""Truncates a file behind its last complete line."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 1))
     if file.read() not in (b"", b"\n"):

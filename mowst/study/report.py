@@ -1,49 +1,56 @@
-r"""The report of a study: tables as Markdown, CSV and LaTeX, and one HTML page with tables, plots and provenance."""
+r"""The report of a study: tables in Markdown, CSV and LaTeX, and an HTML page with plots."""
 
 import base64
 import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
-from jinja2 import Environment, StrictUndefined
 from safetensors.torch import load_file
 
 from mowst.io import atomic_write
-from mowst.study.figures import plot_answers, plot_confidence, plot_deferral_runs, plot_history
+from mowst.study import figures
 from mowst.study.lines import RESULTS, read_lines, read_runs
-from mowst.study.markup import Table, make_table, text_tables
-from mowst.study.tables import CELL, Line, difference_table, failed_table, results_table, run_table, sorted_lines
+from mowst.study.markup import Table, make_table, make_tables
+from mowst.study.tables import (
+    PLACE,
+    Line,
+    difference_table,
+    failed_table,
+    results_table,
+    run_table,
+    sort_lines,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PROVENANCE = "What made the finished and the failed runs. A commit that ends in -dirty had changes on top."
-CURVES = (
-    "Learning curves of split {split}, seed {seed}, in the colour of what learned; a dot is the best state of a turn."
+PROVENANCE = """What made the finished and the failed runs. A commit that ends in -dirty had
+uncommitted changes."""
+HISTORY = """Learning curves of split {split}, seed {seed}, in the color of the trained part; a dot
+is the best epoch of a stage."""
+CONFIDENCE = """Confidence of all nodes after each round, in % of the nodes; split {split}, seed
+{seed}."""
+PREDICTIONS = """Accuracy of the experts on the test nodes of all runs by confidence, degree and
+local homophily; routes: {routes}."""
+DEFERRAL = (
+    "Score by the share of deferred test nodes, the least confident first; pale: single runs."
 )
-CONFIDENCE = "Confidence of all nodes after each round, in % of the nodes; split {split}, seed {seed}."
-ANSWERS = "Who answers what: test nodes of all runs by confidence, degree and local homophily; routes: {routes}."
-DEFERRAL = "Score by the share of test nodes that are passed on, the least confident first; pale: single runs."
 COLORS = 32
 
 
-@dataclass(frozen=True)
-class Plot:
+class Plot(NamedTuple):
     caption: str
     png: str
 
 
-@dataclass(frozen=True)
-class CellReport:
+class Section(NamedTuple):
     title: str
     runs: Table
     plots: list[Plot]
@@ -51,120 +58,152 @@ class CellReport:
 
 
 def write_report(folder: str | PathLike[str], out: str | PathLike[str] | None = None) -> Path:
-    r"""Writes the report of a study folder and returns the path of the page, which needs no other file. Beside it lie
-    :obj:`results.md`, :obj:`results.csv`, :obj:`differences.csv` and :obj:`results.tex`. The same lines and run
-    folders give the same bytes.
+    r"""Writes the report of a study and returns the path of the page, which needs no other file.
+    Next to it are :obj:`results.md`, :obj:`results.csv`, :obj:`differences.csv` and
+    :obj:`results.tex`. The same lines and run folders give the same bytes.
 
     Args:
-        folder (str): the study folder, see :func:`~mowst.study.run_study`.
-        out (str, optional): the page to write, by default :obj:`report.html` in the folder. (default: :obj:`None`)
+        folder (str): The folder of the study, see :func:`~mowst.study.run_study`.
+        out (str, optional): The page to write, by default :obj:`report.html` in the folder.
+            (default: :obj:`None`)
 
     Raises:
-        FileNotFoundError: if the folder holds no results.
-        ImportError: if there is something to plot and matplotlib is missing; the other files are written by then.
-        ValueError: if a line is damaged, or two runs cannot be told apart.
+        FileNotFoundError: If the folder has no results.
+        ImportError: If there is something to plot and matplotlib is missing. The other files are
+            written by then.
+        ValueError: If a line is damaged, or two runs have the same settings.
     """
+    from jinja2 import Environment, StrictUndefined
+
     folder = Path(folder)
     page = Path(out) if out else folder / "report.html"
-    lines = sorted_lines(read_runs(folder))
+    lines = sort_lines(read_runs(folder))
     if not lines:
-        raise FileNotFoundError(f"'{folder}' holds no {RESULTS} with a line in it: give the folder of a study")
+        raise FileNotFoundError(f"'{folder}' has no {RESULTS} with a line: give a study's folder")
     results, differences = results_table(lines), difference_table(lines)
-    tables = [*text_tables(results, differences, failed_table(lines)), _provenance(lines)]
-    summary = _summary(lines)
+    tables = make_tables(results, differences, failed_table(lines))
+    tables.append(_make_provenance(lines))
+    summary = _summarize(lines)
+    markdown = [f"# Results of a study\n\n{summary}\n"]
+    markdown.extend(table.to_markdown() for table in tables)
     texts = {
-        "results.md": "\n".join([f"# Results of a study\n\n{summary}\n", *(table.markdown() for table in tables)]),
+        "results.md": "\n".join(markdown),
         "results.csv": results.to_csv(index=False),
         "differences.csv": differences.to_csv(index=False),
-        "results.tex": "\n".join(table.latex() for table in tables),
+        "results.tex": "\n".join(table.to_latex() for table in tables),
     }
     for name, text in texts.items():
-        _write(page.with_name(name), text)
+        _write_text(page.with_name(name), text)
     template = files(__package__).joinpath("report.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    _write(page, environment.from_string(template).render(summary=summary, tables=tables, cells=_cells(lines, folder)))
+    options: Any = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    jinja = Environment(undefined=StrictUndefined, **options)
+    sections = _make_sections(lines, folder / "runs")
+    html = jinja.from_string(template).render(summary=summary, tables=tables, sections=sections)
+    _write_text(page, html)
     return page
 
 
-def _write(path: Path, text: str) -> None:
+def _write_text(path: Path, text: str) -> None:
     with atomic_write(path, mode="w") as file:
         file.write(text)
 
 
-def _summary(lines: Sequence[Line]) -> str:
+def _summarize(lines: Sequence[Line]) -> str:
     counts = Counter(line["status"] for line in lines)
-    parts = [f"{counts['finished']} finished and {counts['failed']} failed runs"]
-    parts += [
-        f"{name}: {', '.join(sorted({line[key] for line in lines}))}"
-        for key, name in (("data", "data"), ("strong", "GNNs"))
-    ]
-    return "; ".join(parts) + "."
+    data = ", ".join(sorted({line["data"] for line in lines}))
+    strong = ", ".join(sorted({line["strong"] for line in lines}))
+    runs = f"{counts['finished']} finished and {counts['failed']} failed runs"
+    return f"{runs}; data: {data}; GNNs: {strong}."
 
 
-def _provenance(lines: Sequence[Line]) -> Table:
-    rows = Counter(tuple(_made_by(line["environment"]).items()) for line in lines if line.get("environment"))
-    cells = pd.DataFrame([dict(row) | {"runs": str(count)} for row, count in sorted(rows.items())])
-    return make_table("Provenance", PROVENANCE, cells)
+def _make_provenance(lines: Sequence[Line]) -> Table:
+    import pandas as pd
+
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for line in lines:
+        if line.get("environment"):
+            counts[tuple(_describe_environment(line["environment"]).items())] += 1
+    rows = [{**dict(made_by), "runs": str(count)} for made_by, count in sorted(counts.items())]
+    return make_table("Provenance", PROVENANCE, pd.DataFrame(rows))
 
 
-def _made_by(environment: Mapping[str, Any]) -> dict[str, str]:
+def _describe_environment(environment: Mapping[str, Any]) -> dict[str, str]:
     machine = environment.get("machine", {})
+    versions = environment.get("versions", {})
+    parts = [machine.get(key) for key in ("processor", "cuda", "platform")]
     return {
         "commit": environment.get("commit") or "",
-        "versions": ", ".join(f"{name} {version}" for name, version in environment.get("versions", {}).items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "python": environment.get("python", ""),
-        "machine": ", ".join(machine[key] for key in ("processor", "cuda", "platform") if machine.get(key)),
+        "machine": ", ".join(part for part in parts if part),
         "threads": str(environment.get("threads", machine.get("threads", ""))),
         "command": shlex.join(environment.get("command", [])),
     }
 
 
-def _cells(lines: Sequence[Line], folder: Path) -> Iterator[CellReport]:
+def _make_sections(lines: Sequence[Line], folder: Path) -> list[Section]:
     by_id = {line["id"]: line for line in lines}
     runs = run_table(lines)
-    for place, cell in runs[runs["finished"]].groupby(CELL, sort=False):
-        members = [by_id[id] for id in cell["id"]]
-        settings = ", ".join(f"{key}: {json.dumps(value)}" for key, value in members[0]["settings"].items())
-        yield CellReport(", ".join(place), _runs(members), list(_plots(members, folder / "runs")), settings)
+    sections = []
+    for place, group in runs[runs["finished"]].groupby(PLACE, sort=False):
+        members = [by_id[id] for id in group["id"]]
+        settings = members[0]["settings"]
+        settings = ", ".join(f"{key}: {json.dumps(value)}" for key, value in settings.items())
+        plots = _make_plots(members, folder)
+        sections.append(Section(", ".join(place), _make_runs(members), plots, settings))
+    return sections
 
 
-def _runs(members: Sequence[Line]) -> Table:
-    rows = [
-        {
-            **{key: str(line[key]) for key in ("id", "split", "seed", "route")},
-            **{f"{split}, %": f"{100 * line[split]:.2f}" for split in ("train", "val", "test")},
-            "evaluations": str(line["evaluations"]),
-            "training, s": f"{line['seconds']:.1f}",
-        }
-        for line in members
-    ]
+def _make_runs(members: Sequence[Line]) -> Table:
+    import pandas as pd
+
+    rows = []
+    for line in members:
+        row = {key: str(line[key]) for key in ("id", "split", "seed", "route")}
+        for split in ("train", "val", "test"):
+            score = line[split]
+            row[f"{split}, %"] = "" if score is None else f"{100 * score:.2f}"
+        row["evaluations"] = str(line["evaluations"])
+        row["training, s"] = f"{line['seconds']:.1f}"
+        rows.append(row)
     return make_table("", "", pd.DataFrame(rows))
 
 
-def _plots(members: Sequence[Line], runs: Path) -> Iterator[Plot]:
-    if strange := [line["id"] for line in members if not re.fullmatch(r"\w+", str(line["id"]))]:
-        raise ValueError(f"{strange[0]!r} is no id of a run: its files would be looked for elsewhere than in {runs}")
-    first = members[0]
-    history = runs / first["id"] / "history.jsonl"
+def _make_plots(members: Sequence[Line], folder: Path) -> list[Plot]:
+    for line in members:
+        if not re.fullmatch(r"\w+", str(line["id"])):
+            raise ValueError(f"{line['id']!r} is not the id of a run in {folder}")
+    plots = []
+    history = folder / members[0]["id"] / "history.jsonl"
     if history.is_file():
-        yield _plot(CURVES.format(**first), plot_history(read_lines(history)))
-    kept = [line for line in members if (runs / line["id"] / "details.safetensors").is_file()]
-    details = [load_file(runs / line["id"] / "details.safetensors") for line in kept]
+        caption = HISTORY.format(**members[0])
+        plots.append(_draw_plot(caption, figures.plot_history(read_lines(history))))
+    kept, details = [], []
+    for line in members:
+        path = folder / line["id"] / "details.safetensors"
+        if path.is_file():
+            kept.append(line)
+            details.append(load_file(path))
     if not details or "confidence" not in details[0]:
-        return
-    yield _plot(CONFIDENCE.format(**kept[0]), plot_confidence(details[0]["histogram"]))
-    routes = Counter(line["route"] for line in kept)
-    caption = ANSWERS.format(routes=", ".join(f"{route} in {count}" for route, count in sorted(routes.items())))
-    yield _plot(caption, plot_answers(details))
-    if first["metric"] != "f1" and "middle1" not in details[0]:
-        yield _plot(DEFERRAL, plot_deferral_runs(details, first["metric"]))
+        return plots
+    figure = figures.plot_confidence(details[0]["histogram"])
+    plots.append(_draw_plot(CONFIDENCE.format(**kept[0]), figure))
+    counts = sorted(Counter(line["route"] for line in kept).items())
+    routes = ", ".join(f"{route} in {count}" for route, count in counts)
+    plots.append(_draw_plot(PREDICTIONS.format(routes=routes), figures.plot_predictions(details)))
+    if members[0]["metric"] != "f1":
+        figure = figures.plot_deferral_runs(details, members[0]["metric"])
+        plots.append(_draw_plot(DEFERRAL, figure))
+    return plots
 
 
-def _plot(caption: str, figure: "Figure") -> Plot:
+def _draw_plot(caption: str, figure: "Figure") -> Plot:
     from PIL import Image  # comes with matplotlib
 
     drawn, packed = BytesIO(), BytesIO()
     figure.savefig(drawn, format="png", dpi=80)
-    # A page of a hundred plots can be committed: in few colours they take a fourth of the space.
-    Image.open(drawn).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(packed, "png", optimize=True)
-    return Plot(caption, base64.b64encode(packed.getvalue()).decode())
+    # In few colors, a page of a hundred plots takes a fourth of the space, and can be committed.
+    image = Image.open(drawn).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+    image.save(packed, "png", optimize=True)
+    png = base64.b64encode(packed.getvalue()).decode()
+    return Plot(caption.replace("\n", " "), png)

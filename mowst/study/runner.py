@@ -1,11 +1,11 @@
-r"""Runs the cells of a study in parallel processes, each cell once, whatever ends in between.
+r"""Runs a study in parallel processes. Each run is trained once, even after interruptions.
 
 .. code-block:: text
 
     results.jsonl                      one line per ended run
-    runs/<id>/history.jsonl            the epochs of a finished run
+    runs/<id>/history.jsonl            the records of a finished run
     runs/<id>/details.safetensors      its test nodes
-    claims/<id>.lock                   locked while a process runs the cell
+    claims/<id>.lock                   locked while a process trains the run
 """
 
 import logging
@@ -22,62 +22,58 @@ from typing import Any
 
 import torch
 
-from mowst.allocator import keep_freed_memory
 from mowst.data import data_root
-from mowst.study.cell import Cell
-from mowst.study.lines import RESULTS, append_line, claim, newest_lines, read_runs
-from mowst.study.run import failed_line, run_cell
-from mowst.train import environment
+from mowst.data.registry import BUILT_IN, DATASETS, register_dataset
+from mowst.nn.registry import list_entries, register_entries
+from mowst.sparse.memory import keep_freed_memory
+from mowst.study.lines import RESULTS, append_line, claim, read_runs, select_newest
+from mowst.study.run import make_failed_line, run_one
+from mowst.study.run_spec import RunSpec
+from mowst.train.run_dir import environment
 
 logger = logging.getLogger(__name__)
 
-# A server that has imported the package forks the workers: each is a fresh process, but starts at once.
-START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+# A server that has imported the package, and what training imports lazily, forks the workers.
+PRELOADED = (
+    *("sklearn.datasets", "sklearn.model_selection", "sklearn.neighbors", "scipy.optimize"),
+    *("torchmetrics.functional", "threadpoolctl"),
+)
+START_METHOD = "spawn"
+if "forkserver" in multiprocessing.get_all_start_methods():
+    START_METHOD = "forkserver"
 
 
 @dataclass(frozen=True)
-class Job:
-    r"""A cell to run.
-
-    Args:
-        cell: the cell.
-        folder: the folder of the study.
-        lines: how many lines it had when the job was made; more mean that another process has ended it since.
-        root: the folder of the data sets.
-        threads: the threads of its process.
-        device: where to train.
-        made_by: the environment of the runner.
-    """
-
-    cell: Cell
+class _PlannedRun:
+    # A run to train, and what its process needs. num_lines is the number of lines that the run had
+    # when it was planned: more lines mean that another process has ended it in between.
+    spec: RunSpec
     folder: Path
-    lines: int
+    num_lines: int
     root: Path
     threads: int
     device: str | None
     made_by: dict[str, Any]
-
-    @property
-    def results(self) -> Path:
-        return self.folder / RESULTS
+    names: "RegisteredNames"
 
     @contextmanager
     def claimed(self) -> Iterator[bool]:
-        r"""A context which tells whether the cell is this process's to run: no other runs it, or has ended it."""
-        with claim(self.folder / "claims" / f"{self.cell.id}.lock") as mine:
-            yield mine and len(self.written()) == self.lines
+        r"""A context whose value is whether this process may train the run: no other process is
+        training it or has ended it.
+        """
+        with claim(self.folder / "claims" / f"{self.spec.id}.lock") as mine:
+            yield mine and len(self.read_lines()) == self.num_lines
 
-    def append(self, line: dict[str, Any]) -> None:
-        r"""Appends the line of the cell."""
-        append_line(self.results, line | {"environment": self.made_by | {"threads": self.threads}})
+    def append_line(self, line: dict[str, Any]) -> None:
+        line["environment"] = {**self.made_by, "threads": self.threads}
+        append_line(self.folder / RESULTS, line)
 
-    def written(self) -> list[dict[str, Any]]:
-        r"""The lines of the cell."""
-        return [line for line in read_runs(self.folder) if line["id"] == self.cell.id]
+    def read_lines(self) -> list[dict[str, Any]]:
+        return [line for line in read_runs(self.folder) if line["id"] == self.spec.id]
 
 
 def run_study(
-    cells: Sequence[Cell],
+    specs: Sequence[RunSpec],
     folder: str | PathLike[str],
     workers: int = 1,
     threads: int | None = None,
@@ -86,101 +82,137 @@ def run_study(
     device: str | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
-    r"""Runs the cells that a folder has no line of, each in a process of its own, and appends the line of each the
-    moment it ends. A cell that fails, or whose process dies, is a line too. Other runners may work on the same folder;
-    a cell that one of them is running is left to it.
+    r"""Trains the runs that have no line in a folder yet, each in its own process, and appends
+    their lines. A run that fails, or whose process dies, gets a line too. Several calls may work on
+    one folder; each run is trained by one of them.
 
     Args:
-        cells (list[Cell]): The cells.
+        specs (list[RunSpec]): The runs.
         folder (str): The folder of the study.
-        workers (int, optional): Most cells at a time. (default: :obj:`1`)
-        threads (int, optional): The threads that the workers share, by default those of this process.
-            (default: :obj:`None`)
+        workers (int, optional): The maximum number of runs at a time. (default: :obj:`1`)
+        threads (int, optional): The number of threads that the workers share, by default that of
+            this process. (default: :obj:`None`)
         root (str, optional): The folder of the data sets. (default: :obj:`None`)
-        retry_failed (bool, optional): If set to :obj:`True`, cells whose newest line is a failure run again.
-            (default: :obj:`False`)
+        retry_failed (bool, optional): If set to :obj:`True`, runs whose newest line is a failure
+            are trained again. (default: :obj:`False`)
         device (str, optional): Where to train. (default: :obj:`None`)
-        report (callable, optional): Called with the line of each cell that this call ran. (default: :obj:`None`)
+        report (callable, optional): Called with the line of each run that this call trained.
+            (default: :obj:`None`)
 
     Raises:
-        ValueError: If there is no worker, or the lines of the folder are damaged.
+        ValueError: If :obj:`workers` is below 1, or a line of the folder is damaged.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     folder = Path(folder)
     (folder / "claims").mkdir(parents=True, exist_ok=True)
     lines = read_runs(folder)
-    counts, status = Counter(line["id"] for line in lines), {line["id"]: line["status"] for line in newest_lines(lines)}
-    made_by = environment()  # of now: a later commit is not the code that the workers load
+    counts = Counter(line["id"] for line in lines)
+    status = {line["id"]: line["status"] for line in select_newest(lines)}
+    made_by = environment()  # now: a later commit is not the code that the workers import
+    names = RegisteredNames()
     share = max(1, (threads or torch.get_num_threads()) // workers)
-    jobs = [
-        Job(cell, folder.resolve(), counts[cell.id], data_root(root).resolve(), share, device, made_by)
-        for cell in {cell.id: cell for cell in cells}.values()
-        if cell.id not in status or (retry_failed and status[cell.id] == "failed")
-    ]
-    for line in _run_jobs(jobs, workers):
-        logger.info("%s, seed %s, split %s: %s", line["name"], line["seed"], line["split"], line["status"])
+    planned = []
+    for spec in {spec.id: spec for spec in specs}.values():
+        if spec.id not in status or (retry_failed and status[spec.id] == "failed"):
+            place = folder.resolve(), counts[spec.id], data_root(root).resolve()
+            planned.append(_PlannedRun(spec, *place, share, device, made_by, names))
+    for line in _run_all(planned, workers):
+        place = line["name"], line["seed"], line["split"]
+        logger.info("%s, seed %s, split %s: %s", *place, line["status"])
         if report:
             report(line)
 
 
-def _run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[dict[str, Any]]:
+class RegisteredNames:
+    r"""What this process knows by name: experts, gates, methods and data sets. A worker process,
+    which starts without the registrations of the user, registers them again when it receives this
+    object.
+    """
+
+    def __init__(self) -> None:
+        self.entries = list_entries()
+        self.datasets = [info for name, info in DATASETS.items() if name not in BUILT_IN]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        register_entries(self.entries)
+        for info in self.datasets:
+            if info.name not in DATASETS:
+                register_dataset(info)
+
+
+def make_context(*preloaded: str) -> Any:
+    r"""Returns the multiprocessing context of workers, which have some modules imported."""
     context: Any = multiprocessing.get_context(START_METHOD)
     if START_METHOD == "forkserver":
-        context.set_forkserver_preload([__name__])
-    waiting = deque(jobs)
-    running: dict[Any, tuple[Any, Job]] = {}
+        context.set_forkserver_preload([*PRELOADED, *preloaded])
+    return context
+
+
+def _run_all(planned: Sequence[_PlannedRun], workers: int) -> Iterator[dict[str, Any]]:
+    context = make_context(__name__)
+    waiting = deque(planned)
+    running: dict[Any, tuple[Any, _PlannedRun]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                if process := _start(context, job := waiting.popleft()):
-                    running[process.sentinel] = process, job
+                run = waiting.popleft()
+                process = _start_worker(context, run)
+                if process is not None:
+                    running[process.sentinel] = process, run
             for sentinel in wait(list(running)):
-                process, job = running.pop(sentinel)
-                yield from _ended(process, job)
+                process, run = running.pop(sentinel)
+                process.join()
+                line = _read_new_line(run, process.exitcode)
+                if line is not None:
+                    yield line
     finally:
         for process, _ in running.values():
             process.terminate()
             process.join()
 
 
-def _start(context: Any, job: Job) -> Any:
-    # The worker claims for itself: a claim held here would end with this process while the worker goes on.
-    with job.claimed() as free:
+def _start_worker(context: Any, run: _PlannedRun) -> Any:
+    # The worker claims the run again: a lock held here would be released with this process while
+    # the worker continues.
+    with run.claimed() as free:
         pass
     if not free:
         return None
-    process = context.Process(target=_work, args=(job,), name=job.cell.name)
+    process = context.Process(target=_work, args=(run,), name=run.spec.name)
     process.start()
     return process
 
 
-def _work(job: Job) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner ends its workers
-    torch.set_num_threads(job.threads)
+def _work(run: _PlannedRun) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends its workers
+    torch.set_num_threads(run.threads)
     keep_freed_memory()
-    with job.claimed() as mine:
-        if mine:
-            job.append(_line(job))
+    with run.claimed() as mine:
+        if not mine:
+            return
+        try:
+            folder = run.folder / "runs" / run.spec.id
+            line = run_one(run.spec, run.root, folder=folder, device=run.device)
+        except Exception as error:
+            line = make_failed_line(run.spec, error)
+        run.append_line(line)
 
 
-def _line(job: Job) -> dict[str, Any]:
-    try:
-        return run_cell(job.cell, job.root, folder=job.folder / "runs" / job.cell.id, device=job.device)
-    except Exception as error:
-        return failed_line(job.cell, error)
-
-
-def _ended(process: Any, job: Job) -> Iterator[dict[str, Any]]:
-    process.join()
-    if process.exitcode:
-        with job.claimed() as mine:
+def _read_new_line(run: _PlannedRun, exitcode: int) -> dict[str, Any] | None:
+    if exitcode:
+        with run.claimed() as mine:
             if mine:
-                job.append(failed_line(job.cell, f"its process {_cause(process.exitcode)}"))
-    yield from job.written()[job.lines :][-1:]
+                error = f"its process {_describe_exit(exitcode)}"
+                run.append_line(make_failed_line(run.spec, error))
+    lines = run.read_lines()[run.num_lines :]
+    return lines[-1] if lines else None
 
 
-def _cause(exitcode: int) -> str:
-    if exitcode != -signal.SIGKILL:
-        return f"was ended by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"ended with status {exitcode}"
-    return "was killed (SIGKILL), perhaps because memory ran out"
+def _describe_exit(exitcode: int) -> str:
+    if exitcode == -signal.SIGKILL:
+        return "was killed (SIGKILL), perhaps because memory ran out"
+    if exitcode < 0:
+        return f"was ended by {signal.Signals(-exitcode).name}"
+    return f"ended with status {exitcode}"

@@ -1,6 +1,5 @@
-r"""Where the trials of a sweep are kept, and what becomes of trials whose process has died."""
+r"""The storage of a sweep, and the trials of processes that have died."""
 
-import json
 import os
 import socket
 import time
@@ -9,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import optuna
-import sqlalchemy
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.trial import FrozenTrial, TrialState
+from mowst.study.lines import remove_torn_line
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
 
 HEARTBEAT_SECONDS = 30
 GRACE_SECONDS = 120
@@ -29,75 +29,93 @@ OWNER = "process"
 
 
 @contextmanager
-def no_experimental_warnings() -> Iterator[None]:
-    r"""A context in which Optuna does not say that heartbeats, retries and fixed parameters are experimental."""
+def ignore_experimental_warnings() -> Iterator[None]:
+    r"""A context without Optuna's warnings that heartbeats, retries and fixed parameters are
+    experimental.
+    """
+    from optuna.exceptions import ExperimentalWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
 
 
-@no_experimental_warnings()
-def open_storage(storage: str | None, create: bool = True) -> BaseStorage:
-    r"""The storage of a name.
+def open_storage(storage: str | None, create: bool = True) -> "BaseStorage":
+    r"""Opens a storage. An incomplete last line of a journal, left by an interrupted writer, is
+    removed.
 
     Args:
-        storage (str, optional): :obj:`None` for memory; :obj:`"sqlite:///FILE"` on one machine, any other URL of a
-            database that SQLAlchemy knows, such as :obj:`"postgresql://USER@HOST/NAME"`, on many; a file ending in
-            :obj:`.log` or :obj:`.journal` is a journal, on many machines that share it. (default: :obj:`None`)
-        create (bool, optional): if set to :obj:`False`, a file must be there already. (default: :obj:`True`)
+        storage (str, optional): :obj:`None` for memory. :obj:`"sqlite:///FILE"` for one machine.
+            Any other URL of SQLAlchemy, such as :obj:`"postgresql://USER@HOST/NAME"`, or a journal
+            file ending in :obj:`.log` or :obj:`.journal`, for many machines that share it.
+            (default: :obj:`None`)
+        create (bool, optional): If set to :obj:`False`, a file must exist. (default: :obj:`True`)
 
     Raises:
-        ValueError: if it is neither, or cannot be opened.
+        ValueError: If the storage is invalid or cannot be opened.
     """
+    import optuna
+    import sqlalchemy
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
     if storage is None:
         return optuna.storages.InMemoryStorage()
     if "://" not in storage and not storage.endswith(JOURNALS):
-        raise ValueError(f"'{storage}' is no storage: give {STORAGES}")
+        raise ValueError(f"invalid storage '{storage}': give {STORAGES}")
     try:
-        _place(storage, create)
-        if storage.endswith(JOURNALS):
-            return JournalStorage(JournalFileBackend(storage))
-        try:
-            return _open_database(storage)
-        except sqlalchemy.exc.DBAPIError:
-            time.sleep(1)  # of processes that find no tables, one makes them
-            return _open_database(storage)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, json.JSONDecodeError, OSError) as error:
+        _prepare_file(storage, create)
+        with ignore_experimental_warnings():
+            if storage.endswith(JOURNALS):
+                _repair_journal(storage)
+                return JournalStorage(JournalFileBackend(storage))
+            try:
+                return _open_database(storage)
+            except sqlalchemy.exc.DBAPIError:
+                time.sleep(1)  # if several processes create the tables, all but one fail
+                return _open_database(storage)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, OSError) as error:
         why = str(getattr(error, "orig", error)).splitlines()[0]
-        raise ValueError(f"the storage '{storage}' cannot be opened ({why}): give {STORAGES}") from error
+        raise ValueError(
+            f"the storage '{storage}' cannot be opened ({why}): give {STORAGES}"
+        ) from error
 
 
-def claim(trial: optuna.Trial) -> None:
+def claim_trial(trial: "optuna.Trial") -> None:
     r"""Writes into a trial which process runs it."""
-    trial.set_user_attr(OWNER, process_of(os.getpid()))
+    trial.set_user_attr(OWNER, identify_process(os.getpid()))
 
 
-@no_experimental_warnings()
-def recover(study: optuna.Study) -> int:
-    r"""Fails the running trials of dead processes, puts their parameters back into the queue (a trial at most twice),
-    and returns how many there were. On this host a process is looked up; elsewhere it counts as dead where a
-    relational storage has not heard from it for :obj:`GRACE_SECONDS`, and as alive on a journal.
+def recover_trials(study: "optuna.Study") -> int:
+    r"""Fails the running trials of dead processes, queues their parameters again (at most twice for
+    one trial), and returns the number of these trials. On this host, the process is looked up. On
+    other hosts, it counts as dead if a database has not had its heartbeat for
+    :obj:`GRACE_SECONDS`, and as alive in a journal.
     """
-    optuna.storages.fail_stale_trials(study)
-    dead = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if _is_dead(trial)]
-    for trial in dead:
-        try:
-            study.tell(trial.number, state=TrialState.FAIL)
-        except ValueError:
-            continue  # another sweep was faster
-        _retry()(study, trial)
+    import optuna
+
+    with ignore_experimental_warnings():
+        optuna.storages.fail_stale_trials(study)
+        dead = [trial for trial in study.get_trials(deepcopy=False) if _is_dead(trial)]
+        for trial in dead:
+            try:
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            except ValueError:
+                continue  # another sweep was faster
+            _make_retry()(study, trial)
     return len(dead)
 
 
-def process_of(pid: int) -> list[str] | None:
-    r"""Host, id and start of a living process, by which it is told from a later one of the same id."""
+def identify_process(pid: int) -> list[str] | None:
+    r"""Returns host, id and start time of a running process, which distinguish it from a later one
+    with the same id, or :obj:`None` if it is not running.
+    """
     host = socket.gethostname()
-    status = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
-            state, *rest = status.read_text().rpartition(")")[2].split()
+            text = Path(f"/proc/{pid}/stat").read_text()
         except OSError:
             return None
+        state, *rest = text.rpartition(")")[2].split()
         return None if state == "Z" else [host, str(pid), rest[18]]
     try:
         os.kill(pid, 0)
@@ -108,47 +126,82 @@ def process_of(pid: int) -> list[str] | None:
     return [host, str(pid), ""]
 
 
-def _place(storage: str, create: bool) -> None:
-    # Of an SQLite file, or a journal, the folder is made; a database in memory has no file.
-    is_journal = storage.endswith(JOURNALS)
-    file = storage if is_journal else storage.startswith("sqlite") and sqlalchemy.make_url(storage).database
+def _prepare_file(storage: str, create: bool) -> None:
+    import sqlalchemy
+
+    file: str | None = None
+    if storage.endswith(JOURNALS):
+        file = storage
+    elif storage.startswith("sqlite"):
+        file = sqlalchemy.make_url(storage).database
     if not file or file == ":memory:":
         return
     if create:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     elif not Path(file).is_file():
-        raise FileNotFoundError(f"there is no file {file}")
+        raise FileNotFoundError(f"the file {file} does not exist")
 
 
-def _open_database(url: str) -> RDBStorage:
+def _repair_journal(path: str) -> None:
+    from optuna.storages.journal import JournalFileSymlinkLock
+
+    file = Path(path)
+    if not file.is_file() or file.read_bytes()[-1:] in (b"", b"\n"):
+        return
+    lock = JournalFileSymlinkLock(path)
+    lock.acquire()
+    try:
+        with open(file, "r+b") as journal:
+            remove_torn_line(journal)
+    finally:
+        lock.release()
+
+
+def _open_database(url: str) -> "BaseStorage":
+    from optuna.storages import RDBStorage
+
     is_sqlite = url.startswith("sqlite")
     storage = RDBStorage(
         url,
         engine_kwargs={"connect_args": {"timeout": 60}} if is_sqlite else {},
         heartbeat_interval=HEARTBEAT_SECONDS,
         grace_period=GRACE_SECONDS,
-        heartbeat_stale_trial_callback=_retry(),
+        heartbeat_stale_trial_callback=_make_retry(),
     )
     if is_sqlite:
-        _serialise(storage.engine)
+        _lock_early(storage.engine)
     return storage
 
 
-def _serialise(engine: sqlalchemy.Engine) -> None:
-    # SQLite has no SELECT FOR UPDATE, by which Optuna sees to it that two processes do not take the same waiting trial:
-    # transactions that may write begin with the lock, and Python's module begins none of its own.
-    sqlalchemy.event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
-    sqlalchemy.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    engine.dispose()  # of connections that were opened before
+def _lock_early(engine: Any) -> None:
+    # Optuna relies on SELECT FOR UPDATE, which SQLite does not have, so that two processes do not
+    # take the same waiting trial. So transactions that may write begin with the lock, and Python's
+    # module begins none of its own.
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # closes the connections that were opened before
 
 
-def _is_dead(trial: FrozenTrial) -> bool:
+def _is_dead(trial: "FrozenTrial") -> bool:
+    if trial.state.name != "RUNNING":
+        return False
     owner = trial.user_attrs.get(OWNER)
     if owner is None:
-        # Its process wrote nothing into it, which takes milliseconds.
-        return trial.datetime_start is not None and datetime.now() - trial.datetime_start > timedelta(minutes=1)
-    return owner[0] == socket.gethostname() and process_of(int(owner[1])) != owner
+        # A process writes its name into its trial within milliseconds.
+        begun = trial.datetime_start
+        return begun is not None and datetime.now() - begun > timedelta(minutes=1)
+    return owner[0] == socket.gethostname() and identify_process(int(owner[1])) != owner
 
 
-def _retry() -> RetryHeartbeatStaleTrialCallback:
+def _make_retry() -> Any:
+    from optuna.storages import RetryHeartbeatStaleTrialCallback
+
     return RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRY)

@@ -1,20 +1,36 @@
-r"""Training: pretraining, alternating turns, joint training, selection of the best state."""
+r"""Training: methods as stages, one loop that runs them, and the fit of the gate."""
+
+from torch_geometric import seed_everything
 
 from mowst.train.callbacks import ProgressBar
-from mowst.train.config import METHODS, TrainConfig
+from mowst.train.config import Overrides, TrainConfig
+from mowst.train.evaluate import FitResult, score_model
 from mowst.train.fit import fit
-from mowst.train.run_folder import RunFolder, environment
-from mowst.train.scores import FitResult, score_model
-from mowst.train.stacking import stack
+from mowst.train.gate_fit import GateFit, fit_gate
+from mowst.train.methods import METHODS, Method, MixtureMethod, register_method
+from mowst.train.run_dir import RunDir, environment
+from mowst.train.stage import AcceptByGateFit, AcceptByScore, Stage, StageResult
+from mowst.train.trainer import Trainer
 
 __all__ = [
     "METHODS",
+    "AcceptByGateFit",
+    "AcceptByScore",
     "FitResult",
+    "GateFit",
+    "Method",
+    "MixtureMethod",
+    "Overrides",
     "ProgressBar",
-    "RunFolder",
+    "RunDir",
+    "Stage",
+    "StageResult",
     "TrainConfig",
+    "Trainer",
     "environment",
     "fit",
+    "fit_gate",
+    "register_method",
     "score_model",
-    "stack",
+    "seed_everything",
 ]

@@ -1,4 +1,4 @@
-r"""Nested states in one sealed file: tensors, and everything else as JSON."""
+r"""Nested states in one file: tensors in safetensors form, everything else as JSON."""
 
 import json
 from os import PathLike
@@ -9,27 +9,27 @@ from torch import Tensor
 from mowst.io import parsing
 from mowst.sealed import read_sealed, write_sealed
 
-FORM = "mowst-checkpoint-2"
+FORM = "mowst-checkpoint-3"
 
 
 def write_checkpoint(path: str | PathLike[str], tree: Any) -> None:
-    r"""Writes dictionaries, lists, tuples, tensors, strings, numbers, booleans and None, nested in any way: whole, or
-    not at all. Floats come back bit by bit.
+    r"""Writes nested dictionaries, lists, tuples, tensors, strings, numbers, booleans and
+    :obj:`None`, atomically. Floats are read back bit by bit.
 
     Raises:
-        TypeError: if the tree holds anything else.
-        OSError: if the file cannot be written; an older one is then left as it was.
+        TypeError: If the tree holds anything else.
+        OSError: If the file cannot be written. An older file is then left as it was.
     """
     tensors: dict[str, Tensor] = {}
     write_sealed(path, FORM, json.dumps(_pack(tree, tensors)), tensors)
 
 
 def read_checkpoint(path: str | PathLike[str]) -> Any:
-    r"""The tree that :func:`write_checkpoint` wrote, its tensors on the CPU.
+    r"""Returns the tree that :func:`write_checkpoint` wrote, with its tensors on the CPU.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not such a file, or is damaged.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a checkpoint, or is damaged.
     """
     text, tensors = read_sealed(path, FORM)
     with parsing(path, "checkpoint"):
@@ -37,11 +37,13 @@ def read_checkpoint(path: str | PathLike[str]) -> Any:
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    # Containers become [kind, content], since JSON knows no tuples and only strings as keys; a tensor, its name.
+    # A container becomes [kind, content], because JSON has no tuples and only strings as keys; a
+    # tensor, its name.
     if isinstance(value, dict):
         return ["dict", [[_pack(k, tensors), _pack(v, tensors)] for k, v in value.items()]]
     if isinstance(value, list | tuple):
-        return [type(value).__name__, [_pack(item, tensors) for item in value]]
+        kind = "list" if isinstance(value, list) else "tuple"
+        return [kind, [_pack(item, tensors) for item in value]]
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value

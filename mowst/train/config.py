@@ -1,25 +1,63 @@
 r"""The settings of a training run."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Real
-from typing import Literal
+from typing import Any, Literal
 
-METHODS = ("mowst", "mowst-star", "weak", "strong")
-EXPERTS = ("weak", "strong")
-MIXTURES = ("mowst", "mowst-star")
-ONLY_IN = {
-    "in_turns": (("mowst-star",), "it is a way to train 'mowst-star'"),
-    "normalize_weights": (("mowst",), "only the strong turn of 'mowst' weighs its nodes"),
-    "weight_floor": (("mowst",), "only the strong turn of 'mowst' weighs its nodes"),
-    "calibrate": (MIXTURES, "a temperature changes no answer of an expert alone"),
+CHOICES = {
+    "optimizer": ("adam", "adamw"),
+    "pretrain": ("none", "weak", "strong", "both"),
+    "select": ("calibrated", "loss", "metric"),
+    "gate_fit": ("validation", "train"),
+    "batches": ("full", "random", "neighbor"),
+    "precision": ("32", "bf16"),
 }
-ONLY_WITH = {
+LEAST = {
+    "epochs": 1,
+    "rounds": 0,
+    "eval_every": 1,
+    "patience": 1,
+    "round_patience": 1,
+    "gate_folds": 2,
+    "num_parts": 1,
+    "batch_size": 1,
+    "batches_per_step": 1,
+}
+ONLY_WITH_BATCHES = {
     "num_parts": ("random",),
     "batch_size": ("neighbor",),
     "num_neighbors": ("neighbor",),
     "batches_per_step": ("random", "neighbor"),
 }
+OPTIONAL = ("patience", "round_patience", *ONLY_WITH_BATCHES)
+SCOPES = ("weak", "strong", "pretraining")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    r"""Settings of one expert, or of pretraining, that replace those of :class:`TrainConfig`. A
+    setting that is :obj:`None` is not replaced.
+
+    Args:
+        lr: Learning rate.
+        weight_decay: Weight decay.
+        epochs: Maximum number of epochs of one stage.
+        patience: Epochs without improvement after which a stage ends; a value of at least epochs
+            never ends it early.
+        optimizer: "adam" or "adamw".
+        dropout: Dropout probability, set in all dropout modules of the part while it learns.
+    """
+
+    lr: float | None = None
+    weight_decay: float | None = None
+    epochs: int | None = None
+    patience: int | None = None
+    optimizer: Literal["adam", "adamw"] | None = None
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_values(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -27,48 +65,50 @@ class TrainConfig:
     r"""The settings of :func:`~mowst.train.fit`.
 
     Args:
-        lr: learning rate.
-        weight_decay: weight decay.
-        optimizer: "adam" (weight decay is an L2 penalty) or "adamw" (it is decoupled).
-        epochs: most epochs of one turn, of one pretraining, or of joint training.
-        patience: epochs without a better validation score after which a turn ends; None never ends it early.
-        rounds: most rounds of one weak and one strong turn each, or of joint training where the confidences are fitted
-            to validation nodes; 0 ends after pretraining and the fit of the confidences.
-        round_patience: rounds without a better validation score after which training ends; None never ends it early.
-        pretrain: the experts trained on plain cross-entropy first: "none", "weak", "strong" or "both"; in a cascade
-            the first expert, all others, or all.
-        select: what picks the best state, in every turn and at the end: "calibrated", the negative log-likelihood of
-            the model's answers on the validation nodes under the temperature that fits them best, so that a model that
-            learns on and grows overconfident meanwhile is not taken for one that gets worse; "loss", the same as the
-            model gives it; or "metric", the task's metric there (ties: the calibrated loss).
-        eval_every: epochs between two evaluations.
-        in_turns: train mowst-star in weak and strong turns as mowst is, not jointly.
-        normalize_weights: divide the loss of mowst's strong turn by the sum of its node weights 1 - C, not by the
-            number of nodes.
-        weight_floor: the least weight of a node in mowst's strong turn.
-        gate_fit: what the confidences are fitted to. "validation": to the validation nodes, with a temperature for each
-            expert, after pretraining and after each turn; who answers and what is mixed is chosen there by
-            cross-validated likelihood, see mowst.train.stack, and a turn is kept if that likelihood rises by more than
-            one standard error. "train": they learn in every weak turn, from the weak expert's predictions on its own
-            training nodes, as in the paper. "folds": they are fitted once, to predictions on training nodes by experts
-            that were trained on the other folds.
-        gate_folds: the number of folds, of validation nodes or of training nodes, in the first and the last of these.
-        batches: what a step trains on: "full", all training nodes in the whole graph; "random", those of a part of a
-            random partition of all nodes, in the graph that the part induces, as PyG's RandomNodeLoader draws them;
-            "neighbor", batches of them in a graph of sampled neighbours, as PyG's NeighborLoader samples them. An epoch
-            goes once through all, see mowst.train.batches; where no expert reads the graph, batches are plain rows.
-            With normalize_weights each batch divides by the sum of its own weights.
-        num_parts: the number of parts of "random", 4 by default.
-        batch_size: the number of training nodes in a batch of "neighbor", 1024 by default.
-        num_neighbors: the number of neighbours that "neighbor" samples for each node, hop by hop, -1 for all, by
-            default 10 in each of two hops.
-        batches_per_step: the batches whose gradients make one step, by default one for each process.
-        precision: "32", or "bf16" for the experts' forward in training, by torch.autocast; losses, evaluation and
-            selection stay in single precision.
-        checkpoint_activations: compute each layer of our graph experts again in the backward pass and keep only what
-            goes into it: less memory, more time.
-        calibrate: with "train" or "folds", divide the logits of each expert that has a confidence, after its
-            pretraining, by the temperature that fits them to the validation nodes, or to the predictions out of fold.
+        lr: Learning rate.
+        weight_decay: Weight decay.
+        optimizer: "adam" (weight decay is an L2 penalty) or "adamw" (weight decay is decoupled).
+        epochs: Maximum number of epochs of one stage.
+        patience: Epochs without improvement of the validation score after which a stage ends; None
+            never ends it early.
+        rounds: Maximum number of rounds; 0 ends after pretraining and the fit of the gate. In each
+            round, mowst trains the weak and then the strong expert, and mowst-star trains both
+            together.
+        round_patience: Rounds without an accepted stage after which training ends; None never ends
+            it early.
+        pretrain: The experts that are first trained on cross-entropy alone: "none", "weak",
+            "strong" or "both".
+        select: The validation score that selects the best epoch of a stage and, with
+            gate_fit="train", the best stage: "calibrated", the negative log-likelihood under the
+            temperature that fits best, so that growing overconfidence does not count as getting
+            worse; "loss", the negative log-likelihood; or "metric", the metric of the task, with
+            ties broken by the calibrated loss.
+        eval_every: Number of epochs between two evaluations.
+        gate_fit: How the gate is fitted. "validation" fits it to the validation nodes, together
+            with one temperature per expert, after pretraining and after each stage of a round;
+            cross-validated likelihood chooses what is mixed and whether one expert predicts alone,
+            and a stage is accepted if that likelihood rises by more than one standard error.
+            "train" trains the gate together with the weak expert on the training nodes, as in the
+            paper.
+        gate_folds: Number of folds of the validation nodes in "validation".
+        batches: What one step trains on: "full", all training nodes in the whole graph; "random",
+            the training nodes in one part of a random partition of all nodes; "neighbor", a batch
+            of training nodes in a graph of sampled neighbors. See mowst.train.batches.
+        num_parts: Number of parts of "random"; 4 if None.
+        batch_size: Number of training nodes in a batch of "neighbor"; 1024 if None.
+        num_neighbors: Number of sampled neighbors per hop of "neighbor", -1 for all; 10 in each of
+            two hops if None.
+        batches_per_step: Number of batches whose gradients make one step; one per process if None.
+        precision: "32", or "bf16" for the forward pass of the experts in training.
+        checkpoint_activations: Whether the graph experts of this package compute their layers again
+            in the backward pass, which takes less memory and more time.
+        weak: Settings of the weak expert that replace those above.
+        strong: Settings of the strong expert that replace those above.
+        pretraining: Settings of pretraining that replace those above; those of an expert take
+            precedence.
+
+    Raises:
+        ValueError: If a setting has an impossible value, or has no effect.
     """
 
     lr: float = 0.01
@@ -81,12 +121,8 @@ class TrainConfig:
     pretrain: Literal["none", "weak", "strong", "both"] = "both"
     select: Literal["calibrated", "loss", "metric"] = "calibrated"
     eval_every: int = 1
-    in_turns: bool = False
-    normalize_weights: bool = False
-    weight_floor: float = 0.0
-    gate_fit: Literal["validation", "train", "folds"] = "validation"
+    gate_fit: Literal["validation", "train"] = "validation"
     gate_folds: int = 10
-    calibrate: bool = False
     batches: Literal["full", "random", "neighbor"] = "full"
     num_parts: int | None = None
     batch_size: int | None = None
@@ -94,69 +130,135 @@ class TrainConfig:
     batches_per_step: int | None = None
     precision: Literal["32", "bf16"] = "32"
     checkpoint_activations: bool = False
+    weak: Overrides | Mapping[str, Any] = field(default_factory=Overrides)
+    strong: Overrides | Mapping[str, Any] = field(default_factory=Overrides)
+    pretraining: Overrides | Mapping[str, Any] = field(default_factory=Overrides)
 
     def __post_init__(self) -> None:
-        choices = {
-            "optimizer": ("adam", "adamw"),
-            "pretrain": ("none", "weak", "strong", "both"),
-            "select": ("calibrated", "loss", "metric"),
-            "gate_fit": ("validation", "train", "folds"),
-            "batches": ("full", "random", "neighbor"),
-            "precision": ("32", "bf16"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {list(allowed)}, got {getattr(self, name)!r}")
-        least = {"epochs": 1, "rounds": 0, "eval_every": 1, "patience": 1, "round_patience": 1, "gate_folds": 2}
-        for name, bound in (least | {"num_parts": 1, "batch_size": 1, "batches_per_step": 1}).items():
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and float(value) >= bound and float(value) % 1 == 0):
-                raise ValueError(f"{name} must be a whole number of at least {bound}, got {value!r}")
-        if self.calibrate and self.gate_fit == "validation":
-            raise ValueError(
-                "gate_fit='validation' fits temperatures by itself: calibrate goes with 'train' or 'folds'"
-            )
-        for name, kinds in ONLY_WITH.items():
+        for scope in SCOPES:
+            object.__setattr__(self, scope, _make_overrides(scope, getattr(self, scope)))
+        for name in SETTINGS:
+            if getattr(self, name) is None and name not in OPTIONAL:
+                raise ValueError(f"{name} must not be None")
+        _check_values({name: getattr(self, name) for name in SETTINGS})
+        for name, kinds in ONLY_WITH_BATCHES.items():
             if getattr(self, name) is not None and self.batches not in kinds:
-                raise ValueError(f"{name} changes nothing with batches={self.batches!r}, only with {list(kinds)}")
-        if any(number < -1 or number == 0 for number in self.num_neighbors or ()):
-            raise ValueError(f"num_neighbors must be numbers above zero, or -1 for all, got {self.num_neighbors!r}")
-        if not (isinstance(self.weight_floor, Real) and 0 <= self.weight_floor <= 1):
-            raise ValueError(f"weight_floor must lie in [0, 1], got {self.weight_floor!r}")
-        if not (isinstance(self.lr, Real) and self.lr > 0):
-            raise ValueError(f"lr must be above zero, got {self.lr!r}")
-        if not (isinstance(self.weight_decay, Real) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay!r}")
+                raise ValueError(
+                    f"{name} has no effect with batches={self.batches!r}, only with {list(kinds)}"
+                )
+        for number in self.num_neighbors or ():
+            if number < -1 or number == 0:
+                raise ValueError(
+                    f"num_neighbors must be positive, or -1 for all, got {self.num_neighbors!r}"
+                )
+
+    def merge_overrides(self, part: str, pretraining: bool = False) -> "StageSettings":
+        r"""Returns the settings of one part of the model in one phase.
+
+        Args:
+            part (str): :obj:`"weak"` or :obj:`"strong"`; any other part has no overrides of its
+                own.
+            pretraining (bool, optional): Whether the phase is pretraining. (default: :obj:`False`)
+        """
+        names = [entry.name for entry in fields(Overrides)]
+        settings: dict[str, Any] = {name: getattr(self, name, None) for name in names}
+        scopes = []
+        if pretraining:
+            scopes.append(self.pretraining)
+        if part in ("weak", "strong"):
+            scopes.append(getattr(self, part))
+        for scope in scopes:
+            for name in names:
+                value = getattr(scope, name)
+                if value is not None:
+                    settings[name] = value
+        return StageSettings(**settings)
 
 
-def check_method(method: str, config: TrainConfig, experts: Sequence[str] = EXPERTS) -> str:
-    r"""The method's name as files spell it; :obj:`"mowst*"` is accepted for :obj:`"mowst-star"`, and so is the name of
-    an expert.
+@dataclass(frozen=True)
+class StageSettings:
+    r"""The settings of one part of the model in one stage, see
+    :meth:`TrainConfig.merge_overrides`.
+    """
+
+    lr: float
+    weight_decay: float
+    epochs: int
+    patience: int | None
+    optimizer: str
+    dropout: float | None
+
+
+SETTINGS = [entry.name for entry in fields(TrainConfig) if entry.name not in SCOPES]
+OVERRIDES = [f"{scope}.{entry.name}" for scope in SCOPES for entry in fields(Overrides)]
+TRAIN_SETTINGS = [*SETTINGS, *OVERRIDES]
+
+
+def make_config(**settings: Any) -> TrainConfig:
+    r"""Builds the configuration from settings by name, where an override is spelled with a dot,
+    such as :obj:`{"weak.lr": 0.03}`.
 
     Raises:
-        ValueError: if the method is unknown, or a setting would change nothing in it.
+        ValueError: If a setting is unknown or has an impossible value.
     """
-    method = "mowst-star" if method == "mowst*" else method
-    if method not in (known := ("mowst", "mowst-star", *experts)):
-        raise ValueError(f"unknown method '{method}', choose from {list(known)}")
-    for name, (methods, why) in ONLY_IN.items():
-        if getattr(config, name) and method not in methods:
-            raise ValueError(f"{name} changes nothing in '{method}': {why}")
-    if config.calibrate and config.pretrain not in (trained := ("weak", "both")):
-        raise ValueError(f"calibrate needs trained experts: pretrain must be one of {list(trained)}")
-    if config.gate_fit == "folds" and config.pretrain != "both" and method in MIXTURES:
-        raise ValueError("gate_fit='folds' needs trained experts: pretrain must be 'both'")
-    return method
-
-
-def make_config(**settings: object) -> TrainConfig:
-    r"""The configuration of these settings.
-
-    Raises:
-        ValueError: if a setting is unknown (the known ones are listed) or has an impossible value.
-    """
-    known = {field.name for field in fields(TrainConfig)}
-    unknown = sorted(set(settings) - known)
+    known = [*TRAIN_SETTINGS, *SCOPES]
+    unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(f"unknown training settings {unknown}, choose from {sorted(known)}")
-    return TrainConfig(**settings)  # type: ignore[arg-type]
+    given: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name in SCOPES:
+            given[name] = _make_overrides(name, value)
+        elif "." not in name:
+            given[name] = value
+    # Overrides with a dot come last, since they refine a dictionary of the same scope.
+    for name, value in settings.items():
+        scope, dot, inner = name.partition(".")
+        if dot:
+            given[scope] = replace(_make_overrides(scope, given.get(scope)), **{inner: value})
+    return TrainConfig(**given)
+
+
+def flatten_config(config: TrainConfig) -> dict[str, Any]:
+    r"""Returns all settings by name and the given overrides with a dot: the input of
+    :func:`make_config`.
+    """
+    flat = {name: getattr(config, name) for name in SETTINGS}
+    for scope in SCOPES:
+        for name, value in asdict(getattr(config, scope)).items():
+            if value is not None:
+                flat[f"{scope}.{name}"] = value
+    return flat
+
+
+def _make_overrides(scope: str, given: Any) -> Overrides:
+    if given is None:
+        return Overrides()
+    if isinstance(given, Overrides):
+        return given
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{scope} must be a dictionary of settings, got {given!r}")
+    known = [entry.name for entry in fields(Overrides)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(f"unknown settings {unknown} of {scope}, choose from {known}")
+    return Overrides(**given)
+
+
+def _check_values(settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        if value is None:
+            continue
+        if name in CHOICES and value not in CHOICES[name]:
+            raise ValueError(f"{name} must be one of {list(CHOICES[name])}, got {value!r}")
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if name in LEAST and not (is_number and value >= LEAST[name] and float(value) % 1 == 0):
+            raise ValueError(
+                f"{name} must be a whole number of at least {LEAST[name]}, got {value!r}"
+            )
+        if name == "lr" and not (is_number and value > 0):
+            raise ValueError(f"lr must be above zero, got {value!r}")
+        if name == "weight_decay" and not (is_number and value >= 0):
+            raise ValueError(f"weight_decay must not be negative, got {value!r}")
+        if name == "dropout" and not (is_number and 0 <= value <= 1):
+            raise ValueError(f"dropout must lie in [0, 1], got {value!r}")

@@ -1,4 +1,4 @@
-r"""States of modules, optimisers and random number generators in memory, and parts that must not move."""
+r"""States of modules, optimisers and random number generators in memory."""
 
 import copy
 import random
@@ -10,36 +10,41 @@ import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
-from mowst.nn.cascade import Cascade
 from mowst.nn.evaluating import evaluating
+from mowst.nn.mowst import PARTS, Mowst
 
 
 class Snapshot:
     r"""A copy of the state of modules and optimisers: parameters, buffers, moments, counters.
 
     Args:
-        *owners: objects with :obj:`state_dict` and :obj:`load_state_dict`.
+        *owners: Objects with :obj:`state_dict` and :obj:`load_state_dict`.
+        states (list, optional): Their states; copies of the current ones if :obj:`None`. (default:
+            :obj:`None`)
     """
 
-    def __init__(self, *owners: Any) -> None:
+    def __init__(self, *owners: Any, states: list[Any] | None = None) -> None:
         self.owners = owners
-        self.states = [copy.deepcopy(owner.state_dict()) for owner in owners]
+        if states is None:
+            states = [copy.deepcopy(owner.state_dict()) for owner in owners]
+        self.states = states
 
     def restore(self) -> None:
-        r"""Puts every owner back into the state that was copied."""
+        r"""Returns each owner to the state that was copied."""
         for owner, state in zip(self.owners, self.states, strict=True):
             owner.load_state_dict(copy.deepcopy(state))
 
 
 @contextmanager
-def training_only(model: Cascade, trained: Sequence[str]) -> Iterator[None]:
-    r"""A context in which only the named parts of a model can change: the others are in evaluation mode (so neither
-    dropout noise nor batch statistics come from them) and collect no gradients. Modes and gradient flags are put
-    back at its end.
+def training_only(model: Mowst, learns: Sequence[str]) -> Iterator[None]:
+    r"""A context in which only the given parts of a model can change. The others are in evaluation
+    mode, so that they add no dropout noise and their batch statistics do not move, and collect no
+    gradients. Modes and gradient flags are restored at its end.
     """
-    frozen = [
-        p for name in model.parts if name not in trained for p in getattr(model, name).parameters() if not is_lazy(p)
-    ]
+    frozen: list[torch.nn.Parameter] = []
+    for name in PARTS:
+        if name not in learns:
+            frozen.extend(p for p in getattr(model, name).parameters() if not is_lazy(p))
     flags = [p.requires_grad for p in frozen]
     with evaluating(model):
         try:
@@ -51,20 +56,10 @@ def training_only(model: Cascade, trained: Sequence[str]) -> Iterator[None]:
                 parameter.requires_grad_(flag)
 
 
-def parameters_of(model: Cascade, trained: Sequence[str]) -> list[torch.nn.Parameter]:
-    r"""The learnable parameters of the named parts.
-
-    Raises:
-        ValueError: if there are none.
+def get_random_state() -> dict[str, Any]:
+    r"""Returns the states of the random number generators of Python, NumPy and torch as plain
+    values and tensors.
     """
-    parameters = [p for name in trained for p in getattr(model, name).parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError(f"nothing to train: {' and '.join(trained)} of {model!r} have no learnable parameters")
-    return parameters
-
-
-def random_state() -> dict[str, Any]:
-    r"""The states of the random number generators of python, numpy and torch, as plain values and tensors."""
     numpy: Any = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -75,7 +70,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    r"""Puts the generators into the states that :func:`random_state` returned."""
+    r"""Restores the states that :func:`get_random_state` returned."""
     kind, keys, *counters = state["numpy"]
     random.setstate(state["python"])
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *counters))

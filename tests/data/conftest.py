@@ -8,8 +8,8 @@ import pytest
 
 
 class Server(ThreadingHTTPServer):
-    r"""Serves :obj:`files`, ranges of them where it :obj:`resumes`, and :obj:`sends` that many bytes at most, after a
-    :obj:`delay` in seconds.
+    r"""Serves :obj:`files` after a :obj:`delay` in seconds: ranges of them if it :obj:`resumes`,
+    and at most as many bytes as it :obj:`sends`.
     """
 
     def __init__(self) -> None:

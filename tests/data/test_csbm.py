@@ -40,7 +40,10 @@ def test_population_0_draws_neighbours_of_any_class_and_population_1_of_its_own(
     data = csbm(4000)
     source, target = data.edge_index
     same = data.y[source] == data.y[target]
-    within, across = data.population[source] + data.population[target] == 0, data.population[source] == 1
+    within, across = (
+        data.population[source] + data.population[target] == 0,
+        data.population[source] == 1,
+    )
     assert abs(float(same[within].float().mean()) - 0.25) < 0.02
     assert same[across].all() and (data.population[target][across] == 0).all()
 
@@ -50,7 +53,11 @@ def test_features_tell_the_class_as_far_as_its_centre_is_from_the_origin():
     for separation in (0.0, 1.0, 2.0, 4.0):
         data = csbm(4000, separation=separation)
         members = data.population == 0
-        right.append(float((nearest_centre(data.x[members], data.y[members]) == data.y[members]).float().mean()))
+        right.append(
+            float(
+                (nearest_centre(data.x[members], data.y[members]) == data.y[members]).float().mean()
+            )
+        )
     assert right == sorted(right) and right[0] < 0.35 and right[-1] > 0.98
 
 

@@ -26,7 +26,11 @@ def path(tmp_path):
 def test_a_file_arrives_whole_and_is_recorded(server, path, sha256):
     download(f"{server.url}/file", path, sha256=sha256)
     assert path.read_bytes() == CONTENT
-    assert sorted(p.name for p in path.parent.iterdir()) == ["downloads.json", "downloads.lock", "file"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "downloads.json",
+        "downloads.lock",
+        "file",
+    ]
     record = {"url": f"{server.url}/file", "size": len(CONTENT), "sha256": SHA256}
     assert read_json(path.parent / "downloads.json") == {"file": record}
 
@@ -34,7 +38,9 @@ def test_a_file_arrives_whole_and_is_recorded(server, path, sha256):
 @pytest.mark.parametrize("resumes", [True, False])
 def test_an_interrupted_download_goes_on(server, path, resumes):
     server.sends, server.resumes = 1000, resumes
-    with pytest.raises(OSError, match=f"ended after 1000 of {len(CONTENT)} bytes; the next call goes on"):
+    with pytest.raises(
+        OSError, match=f"ended after 1000 of {len(CONTENT)} bytes; the next call resumes"
+    ):
         download(f"{server.url}/file", path, sha256=SHA256)
     assert {p.name for p in path.parent.iterdir()} == {"downloads.lock", "file.part"}
     server.sends = None
@@ -55,7 +61,9 @@ def test_a_part_that_is_whole_or_too_long_starts_again(server, path):
 
 def test_another_file_than_the_known_one_is_not_kept(server, path):
     server.files["/file"] = CONTENT[:-1] + b"!"
-    with pytest.raises(ValueError, match=f"sent another file than the known one: SHA-256 .*, not {SHA256}"):
+    with pytest.raises(
+        ValueError, match=f"sent another file: SHA-256 .*, not {SHA256} .the known checksum"
+    ):
         download(f"{server.url}/file", path, sha256=SHA256)
     assert [p.name for p in path.parent.iterdir()] == ["downloads.lock"]
 
@@ -64,7 +72,7 @@ def test_another_file_than_the_first_one_is_not_kept(server, path):
     download(f"{server.url}/file", path)
     path.unlink()
     server.files["/file"] = b"new"
-    with pytest.raises(ValueError, match="than the recorded in .*downloads.json one"):
+    with pytest.raises(ValueError, match="sent another file: .*recorded in .*downloads.json"):
         download(f"{server.url}/file", path)
     assert {p.name for p in path.parent.iterdir()} == {"downloads.json", "downloads.lock"}
     (path.parent / "downloads.json").unlink()
@@ -76,13 +84,16 @@ def test_nothing_is_written_where_there_is_nothing(server, path):
     with pytest.raises(OSError, match="404"):
         download(f"{server.url}/other", path)
     server.kind = "text/html; charset=utf-8"
-    with pytest.raises(ValueError, match="answers with a web page"):
+    with pytest.raises(ValueError, match="returns a web page"):
         download(f"{server.url}/file", path)
     assert [p.name for p in path.parent.iterdir()] == ["downloads.lock"]
 
 
 def test_a_silent_server_is_given_up(path):
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OSError, match="timed out"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(OSError, match="timed out"),
+    ):
         download(f"http://127.0.0.1:{silent.getsockname()[1]}/file", path, timeout=0.1)
     assert [p.name for p in path.parent.iterdir()] == ["downloads.lock"]
 
@@ -106,7 +117,12 @@ def test_only_the_named_files_leave_an_archive(archive, tmp_path):
 
 def test_a_damaged_archive_leaves_nothing(archive, tmp_path):
     content = archive.read_bytes()
-    for damaged in (content[:-30], content[:60] + bytes([content[60] ^ 1]) + content[61:], b"text", b""):
+    for damaged in (
+        content[:-30],
+        content[:60] + bytes([content[60] ^ 1]) + content[61:],
+        b"text",
+        b"",
+    ):
         archive.write_bytes(damaged)
         with pytest.raises(ValueError, match="a.zip is not a readable zip archive"):
             unpack(archive, tmp_path / "folder", ["raw/edge"])

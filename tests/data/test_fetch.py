@@ -9,9 +9,8 @@ from torch_geometric.data import Data
 
 from mowst import load_task
 from mowst.data import DATASETS
-from mowst.data.fetch import offline, require_files
+from mowst.data.fetch import is_offline, require_files
 from mowst.data.info import DatasetInfo
-from mowst.data.splits import stratified_split
 from mowst.io import read_json
 
 
@@ -27,15 +26,17 @@ def zipped(*names: str) -> bytes:
 def info(server, monkeypatch):
     r"""A data set of two files in an archive, one file of its own and a file of splits."""
     monkeypatch.delenv("MOWST_OFFLINE")
-    server.files = {"/a.zip": zipped("a/raw/x", "a/split/y", "a/z"), "/z": b"z", "/s.npy": b"splits"}
+    server.files = {
+        "/a.zip": zipped("a/raw/x", "a/split/y", "a/z"),
+        "/z": b"z",
+        "/s.npy": b"splits",
+    }
     files = {"raw/x": "a.zip", "split/y": "a.zip", "raw/z": "z", "s.npy": "s.npy"}
     return DatasetInfo(
         name="name",
         family="family",
         folder="Name",
         read=Data,
-        draw=stratified_split,
-        protocol="",
         files=("raw/x", "split/y", "raw/z"),
         split_files=("s.npz", "s.npy"),
         urls={file: f"{server.url}/{address}" for file, address in files.items()},
@@ -81,7 +82,9 @@ def test_two_data_sets_download_into_one_folder(info, server, tmp_path, at_once)
             other = replace(info, folder=f"Name{k}-{os.getpid()}", split_files=(f"{k}.npy",))
             urls = {**info.urls, f"{k}.npy": f"{server.url}/{k}.npy"}
             require_files(replace(other, urls=urls, files=()), tmp_path, split=0)
-        assert set(read_json(tmp_path / "splits" / "downloads.json")) >= {f"{k}.npy" for k in range(4)}
+        assert set(read_json(tmp_path / "splits" / "downloads.json")) >= {
+            f"{k}.npy" for k in range(4)
+        }
 
     at_once(act)
 
@@ -95,11 +98,14 @@ def test_a_drawn_split_and_a_file_that_is_there_are_not_asked_for(info, server, 
 
 
 @pytest.mark.parametrize(
-    ("setting", "fetch", "reason"), [("1", True, "MOWST_OFFLINE is set"), ("0", False, "Nothing is downloaded here")]
+    ("setting", "fetch", "reason"),
+    [("1", True, "MOWST_OFFLINE is set"), ("0", False, "Nothing is downloaded here")],
 )
-def test_without_downloads_the_error_lists_all_files(info, server, tmp_path, monkeypatch, setting, fetch, reason):
+def test_without_downloads_the_error_lists_all_files(
+    info, server, tmp_path, monkeypatch, setting, fetch, reason
+):
     monkeypatch.setenv("MOWST_OFFLINE", setting)
-    assert offline() == (setting == "1")
+    assert is_offline() == (setting == "1")
     with pytest.raises(FileNotFoundError) as error:
         require_files(info, tmp_path, split=0, fetch=fetch)
     for part in (
@@ -116,11 +122,15 @@ def test_without_downloads_the_error_lists_all_files(info, server, tmp_path, mon
 
 def test_a_download_that_fails_gives_the_same_list_and_the_reason(info, server, tmp_path):
     server.files["/a.zip"] = b"damaged"
-    with pytest.raises(FileNotFoundError, match="raw/x  from .*a.zip(?s:.*)a.zip is not a readable zip archive"):
+    with pytest.raises(
+        FileNotFoundError, match="raw/x  from .*a.zip(?s:.*)a.zip is not a readable zip archive"
+    ):
         require_files(info, tmp_path, split=0)
     assert not (tmp_path / "family" / "Name" / "a.zip").exists()
     with pytest.raises(FileNotFoundError, match="The download failed: .*404"):
-        require_files(replace(info, urls=dict.fromkeys(info.urls, f"{server.url}/gone")), tmp_path, split=0)
+        require_files(
+            replace(info, urls=dict.fromkeys(info.urls, f"{server.url}/gone")), tmp_path, split=0
+        )
 
 
 def test_nothing_is_downloaded_where_a_file_has_no_address(info, server, tmp_path):
@@ -131,7 +141,9 @@ def test_nothing_is_downloaded_where_a_file_has_no_address(info, server, tmp_pat
 
 def test_load_task_downloads(server, tmp_path, monkeypatch):
     monkeypatch.delenv("MOWST_OFFLINE")
-    masks = {f"{key}_masks": np.arange(12) % 3 == k for k, key in enumerate(("train", "val", "test"))}
+    masks = {
+        f"{key}_masks": np.arange(12) % 3 == k for k, key in enumerate(("train", "val", "test"))
+    }
     buffer = io.BytesIO()
     np.savez(
         buffer,

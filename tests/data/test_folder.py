@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
-from mowst import GCN, MLP, GraphTask, MonotoneConfidence, Mowst, fit, load_task, seed_everything
+from mowst import (
+    GCN,
+    MLP,
+    GraphTask,
+    MonotoneGate,
+    Mowst,
+    TrainConfig,
+    fit,
+    load_task,
+    seed_everything,
+)
 from mowst.data.folder import load_folder
 from mowst.data.splits import stratified_split
 
@@ -23,10 +33,19 @@ SPLITS = [["train"], ["train"], ["val"], ["val"], ["test"], ["test"]]
 IDS = ["ann", "bob", "7", "dan", "eve", "fay"]
 PLAIN = {"features": FEATURES, "edges": EDGES, "labels": LABELS, "splits": SPLITS}
 NAMED = {
-    "features": [["id", "a", "b"], *([name, *row] for name, row in zip(IDS, FEATURES, strict=True))],
+    "features": [
+        ["id", "a", "b"],
+        *([name, *row] for name, row in zip(IDS, FEATURES, strict=True)),
+    ],
     "edges": [["source", "target"], *([IDS[u], IDS[v]] for u, v in EDGES)],
-    "labels": [["node", "y"], *([name, *row] for name, row in reversed(list(zip(IDS, LABELS, strict=True))))],
-    "splits": [["node_id", "first"], *([name, *row] for name, row in zip(IDS, SPLITS, strict=True))],
+    "labels": [
+        ["node", "y"],
+        *([name, *row] for name, row in reversed(list(zip(IDS, LABELS, strict=True)))),
+    ],
+    "splits": [
+        ["node_id", "first"],
+        *([name, *row] for name, row in zip(IDS, SPLITS, strict=True)),
+    ],
 }
 
 
@@ -40,8 +59,16 @@ def write(folder, tables):
 
 def expected() -> GraphTask:
     words = np.array(SPLITS)[:, 0]
-    data = Data(x=torch.tensor(FEATURES), edge_index=torch.tensor(EDGES).t(), y=torch.tensor(LABELS).view(-1))
-    return GraphTask(data, {key: torch.from_numpy(words == key) for key in ("train", "val", "test")}, num_classes=2)
+    data = Data(
+        x=torch.tensor(FEATURES),
+        edge_index=torch.tensor(EDGES).t(),
+        y=torch.tensor(LABELS).view(-1),
+    )
+    return GraphTask(
+        data,
+        {key: torch.from_numpy(words == key) for key in ("train", "val", "test")},
+        num_classes=2,
+    )
 
 
 def same(one, other):
@@ -50,7 +77,10 @@ def same(one, other):
         and all(torch.equal(one.masks[key], other.masks[key]) for key in one.masks)
         and one.num_classes == other.num_classes
         and (one.data.edge_weight is None) == (other.data.edge_weight is None)
-        and (one.data.edge_weight is None or torch.equal(one.data.edge_weight, other.data.edge_weight))
+        and (
+            one.data.edge_weight is None
+            or torch.equal(one.data.edge_weight, other.data.edge_weight)
+        )
     )
 
 
@@ -62,6 +92,7 @@ def mapped(path):
 
 
 def test_float32_features_are_mapped_and_train_as_those_in_memory(tmp_path, data):
+    config = TrainConfig(epochs=2, rounds=1, batches="random", num_parts=2)
     folders, results = [tmp_path / name for name in ("file", "memory")], []
     words = np.full((data.num_nodes, 1), "", dtype=object)
     for key in ("train", "val", "test"):
@@ -77,14 +108,19 @@ def test_float32_features_are_mapped_and_train_as_those_in_memory(tmp_path, data
     for task in tasks:
         seed_everything(0)
         sizes = {"in_channels": task.num_features, "hidden_channels": 4, "out_channels": 3}
-        model = Mowst(MLP(**sizes), GCN(**sizes, num_layers=2), MonotoneConfidence())
-        results.append(fit(model, task, epochs=2, rounds=1, batches="random", num_parts=2).history)
-    strip = [[{k: v for k, v in record.items() if k != "seconds"} for record in history] for history in results]
+        model = Mowst(MLP(**sizes), GCN(**sizes, num_layers=2), MonotoneGate())
+        results.append(fit(model, task, config=config).history)
+    strip = [
+        [{k: v for k, v in record.items() if k != "seconds"} for record in history]
+        for history in results
+    ]
     assert strip[0] == strip[1]
 
 
 def test_what_is_written_to_mapped_features_stays_in_memory(tmp_path):
-    folder = write(tmp_path / "mine", {key: rows for key, rows in PLAIN.items() if key != "features"})
+    folder = write(
+        tmp_path / "mine", {key: rows for key, rows in PLAIN.items() if key != "features"}
+    )
     np.save(folder / "features.npy", np.array(FEATURES, dtype=np.float32))
     load_task(folder).data.x.zero_()
     assert np.load(folder / "features.npy").tolist() == FEATURES
@@ -142,7 +178,9 @@ def test_splits_in_other_forms(tmp_path, kind):
         if kind == "masks":
             np.save(folder / f"{key}_mask.npy", mask.numpy())
         elif kind == "columns":
-            write(folder, {f"{key}_mask": [["a", "b"], *([0, str(flag)] for flag in mask.tolist())]})
+            write(
+                folder, {f"{key}_mask": [["a", "b"], *([0, str(flag)] for flag in mask.tolist())]}
+            )
         else:
             write(folder, {key: [[IDS[node]] for node in mask.nonzero().view(-1)]})
     assert same(load_folder(folder, split=1 if kind == "columns" else 0), expected())
@@ -162,7 +200,9 @@ def test_names_of_classes_missing_labels_and_weights(tmp_path):
     labels = [["cat"], ["dog"], ["cat"], ["dog"], ["cat"], [""]]
     edges = [["to", "from", "weight"], [1, 0, 2.5], [0, 1, 0.1]]
     splits = [["train"], ["train"], ["val"], ["val"], ["test"], [""]]
-    task = load_folder(write(tmp_path, PLAIN | {"labels": labels, "edges": edges, "splits": splits}))
+    task = load_folder(
+        write(tmp_path, PLAIN | {"labels": labels, "edges": edges, "splits": splits})
+    )
     assert task.data.y.tolist() == [0, 1, 0, 1, 0, -1] and task.data.class_names == ["cat", "dog"]
     assert task.data.edge_index.tolist() == [[0, 1], [1, 0]]
     assert task.data.edge_weight.equal(torch.tensor([2.5, 0.1]))
@@ -180,9 +220,14 @@ def test_edges_run_as_they_are_given_unless_asked(tmp_path):
 def test_as_many_edges_as_nodes_are_transformed_like_any(tmp_path, name):
     edges = [EDGES[k % 4] for k in range(len(IDS))]
     labels = [["cat"], ["dog"]] * 3
-    named = NAMED | {"edges": [["source", "target"], *([IDS[u], IDS[v]] for u, v in edges)], "labels": labels}
+    named = NAMED | {
+        "edges": [["source", "target"], *([IDS[u], IDS[v]] for u, v in edges)],
+        "labels": labels,
+    }
     task = load_folder(write(tmp_path / "named", named), transforms=[name])
-    assert same(task, load_folder(write(tmp_path / "plain", PLAIN | {"edges": edges}), transforms=[name]))
+    assert same(
+        task, load_folder(write(tmp_path / "plain", PLAIN | {"edges": edges}), transforms=[name])
+    )
     assert task.data.node_ids == IDS and task.data.class_names == ["cat", "dog"]
 
 
@@ -203,47 +248,98 @@ def changed(stem, row, cells, tables=PLAIN):
 
 
 PROBLEMS = {
-    "text": (changed("features", 2, ["x", 1]), "features.csv, row 3: 'x' is no number"),
-    "half a header": (changed("features", 0, ["x", 1]), "features.csv, row 1: 'x' is no number, and no header"),
+    "text": (changed("features", 2, ["x", 1]), "features.csv, row 3: 'x' is not a number"),
+    "half a header": (
+        changed("features", 0, ["x", 1]),
+        "features.csv, row 1: 'x' is not a number; a header has no numbers",
+    ),
     "pandas header": (
         PLAIN | {"features": [[0, 1, 2], *([*row, 1] for row in FEATURES)]},
         "features.csv, row 1: 0, 1, 2, ... is the header",
     ),
-    "pandas index": (changed("features", 0, ["", "a"], PLAIN), "features.csv, row 1: the column 1 has no name"),
-    "short row": (changed("features", 2, [1]), "features.csv, row 3: it has 1 cells, the first row has 2"),
-    "long row": (changed("edges", 2, [1, 2, 3]), "edges.csv, row 3: it has 3 cells, the first row has 2"),
+    "pandas index": (
+        changed("features", 0, ["", "a"], PLAIN),
+        "features.csv, row 1: the column 1 has no name",
+    ),
+    "short row": (
+        changed("features", 2, [1]),
+        "features.csv, row 3: it has 1 cells, the first row has 2",
+    ),
+    "long row": (
+        changed("edges", 2, [1, 2, 3]),
+        "edges.csv, row 3: it has 3 cells, the first row has 2",
+    ),
     "nan": (
         changed("features", 2, ["nan", 1]),
         r"x is features.csv.*\n.*1 NaN or infinite values, .* node 2, column 0",
     ),
-    "too large": (changed("features", 2, ["1e39", 1]), "1 NaN or infinite values, the first at node 2, column 0"),
+    "too large": (
+        changed("features", 2, ["1e39", 1]),
+        "1 NaN or infinite values, the first at node 2, column 0",
+    ),
     "no number": (
         changed("edges", 1, [1, "bob"]),
-        "edges.csv, row 2: 'bob' is no node .* rows of features.csv, 0 to 5",
+        "edges.csv, row 2: 'bob' is not a node .* rows of features.csv, 0 to 5",
     ),
-    "out of range": (changed("edges", 1, [1, 6]), "edges.csv, row 2: '6' is no node"),
-    "half a node": (changed("edges", 1, [1, 1.5]), "edges.csv, row 2: '1.5' is no node"),
-    "stranger": (changed("edges", 1, ["ann", "zoe"], NAMED), "edges.csv, row 2: 'zoe' is no node .*such as 'ann'"),
-    "edge columns": (PLAIN | {"edges": [["source", "target", "kind"], [0, 1, 2]]}, "edges.csv must have the columns"),
-    "transposed": (PLAIN | {"edges": np.array(EDGES).T.tolist()}, "edges.csv must have .* found 4 columns"),
-    "weight": (PLAIN | {"edges": [[0, 1, "a"]]}, "edges.csv, row 1: 'a' is no number"),
-    "twice": (changed("features", 2, ["ann", 1, 1], NAMED), "features.csv lists the node 'ann' twice"),
+    "out of range": (changed("edges", 1, [1, 6]), "edges.csv, row 2: '6' is not a node"),
+    "half a node": (changed("edges", 1, [1, 1.5]), "edges.csv, row 2: '1.5' is not a node"),
+    "stranger": (
+        changed("edges", 1, ["ann", "zoe"], NAMED),
+        "edges.csv, row 2: 'zoe' is not a node .*such as 'ann'",
+    ),
+    "edge columns": (
+        PLAIN | {"edges": [["source", "target", "kind"], [0, 1, 2]]},
+        "edges.csv must have the columns",
+    ),
+    "transposed": (
+        PLAIN | {"edges": np.array(EDGES).T.tolist()},
+        "edges.csv must have .* found 4 columns",
+    ),
+    "weight": (PLAIN | {"edges": [[0, 1, "a"]]}, "edges.csv, row 1: 'a' is not a number"),
+    "twice": (
+        changed("features", 2, ["ann", 1, 1], NAMED),
+        "features.csv lists the node 'ann' twice",
+    ),
     "no id": (changed("features", 2, ["", 1, 1], NAMED), "features.csv, row 3: the node has no id"),
-    "label twice": (changed("labels", 2, ["fay", 1], NAMED), "labels.csv, row 3: the node is listed twice"),
-    "few labels": (changed("labels", 2, None), "labels.csv has 5 rows for the 6 nodes of features.csv"),
+    "label twice": (
+        changed("labels", 2, ["fay", 1], NAMED),
+        "labels.csv, row 3: the node is listed twice",
+    ),
+    "few labels": (
+        changed("labels", 2, None),
+        "labels.csv has 5 rows for the 6 nodes of features.csv",
+    ),
     "many labels": (changed("labels", 0, [0, 0])["labels"], ""),
-    "mixed labels": (changed("labels", 2, ["cat"]), "labels.csv, row 3: the label 'cat'; give whole numbers, or names"),
+    "mixed labels": (
+        changed("labels", 2, ["cat"]),
+        "labels.csv, row 3: the label 'cat'; give whole numbers, or names",
+    ),
     "half a label": (changed("labels", 2, [1.5]), "labels.csv, row 3: the label '1.5'"),
     "large label": (changed("labels", 2, [10**9]), "1000000001 classes are more than 6 nodes"),
-    "negative label": (changed("labels", 2, [-3]), "1 labels are outside 0 to 1.* -3 at node 2"),
-    "multilabel": (PLAIN | {"labels": [[0, 1]] * 6}, "labels.csv has 2 columns of labels: several labels per node"),
-    "label lists": (changed("labels", 2, ["0;1"]), "labels.csv, row 3: the labels '0;1': several labels per node"),
+    "negative label": (changed("labels", 2, [-3]), "1 labels are outside 0 to 1.* node 2: -3"),
+    "multilabel": (
+        PLAIN | {"labels": [[0, 1]] * 6},
+        "labels.csv has 2 columns of labels: several labels per node",
+    ),
+    "label lists": (
+        changed("labels", 2, ["0;1"]),
+        "labels.csv, row 3: the labels '0;1': several labels per node",
+    ),
     "no labels": (PLAIN | {"labels": [[""]] * 6}, "labels.csv holds no label"),
-    "split word": (changed("splits", 2, ["vall"]), "splits.csv, row 3: the split 'vall'; known: train, val, test"),
+    "split word": (
+        changed("splits", 2, ["vall"]),
+        "splits.csv, row 3: the split 'vall'; known: train, val, test",
+    ),
     "empty split": (PLAIN | {"splits": [["train"], ["val"]] * 3}, "the test mask is empty"),
-    "both": (PLAIN | {"train": [[0]]}, "has splits.csv, train.csv: give splits, or all three masks"),
+    "both": (
+        PLAIN | {"train": [[0]]},
+        "has splits.csv, train.csv: give splits, or all three masks",
+    ),
     "nothing": (PLAIN | {"features": []}, "features.csv is empty"),
-    "header only": (PLAIN | {"features": [["a", "b"]]}, "features.csv must hold a row for each node"),
+    "header only": (
+        PLAIN | {"features": [["a", "b"]]},
+        "features.csv must hold a row for each node",
+    ),
     "a header or an edge": (
         {
             "features": [["id", "a"], *([name, 1] for name in "uvwxyz")],
@@ -266,7 +362,10 @@ def test_missing_and_doubled_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder '.*nowhere'"):
         load_task(tmp_path / "nowhere")
     write(tmp_path, {"labels": LABELS})
-    with pytest.raises(FileNotFoundError, match="lacks features.npy|.csv|.parquet|.npz and edges.* it has labels.csv"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="lacks features.npy|.csv|.parquet|.npz and edges.* it has labels.csv",
+    ):
         load_folder(tmp_path)
     write(tmp_path, PLAIN)
     np.save(tmp_path / "labels.npy", np.array(LABELS))
@@ -279,8 +378,8 @@ def test_missing_and_doubled_files_are_named(tmp_path):
     [
         ("features.npy", b"junk", "features.npy is not a readable NumPy array"),
         ("features.npz", b"junk", "features.npz is not a readable NumPy archive"),
-        ("features.csv", b"\xff\xfe1", "features.csv is no UTF-8 table"),
-        ("labels.csv", b'0\n"1', "labels.csv is no UTF-8 table"),
+        ("features.csv", b"\xff\xfe1", "features.csv is not a UTF-8 table"),
+        ("labels.csv", b'0\n"1', "labels.csv is not a UTF-8 table"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, file, content, problem):
@@ -293,13 +392,20 @@ def test_damaged_files_are_named(tmp_path, file, content, problem):
 
 def test_arrays_that_are_no_table_are_refused(tmp_path):
     folder = write(tmp_path, {key: PLAIN[key] for key in ("edges", "labels", "splits")})
-    for value in (np.array([["a"]], dtype=object), np.zeros((2, 2, 2)), np.zeros((6, 1), dtype=complex)):
+    for value in (
+        np.array([["a"]], dtype=object),
+        np.zeros((2, 2, 2)),
+        np.zeros((6, 1), dtype=complex),
+    ):
         np.save(folder / "features.npy", value)
         with pytest.raises(ValueError, match="features.npy"):
             load_folder(folder)
     os.remove(folder / "features.npy")
     sp.save_npz(folder / "features.npz", sp.csc_matrix(np.eye(6)))
-    with pytest.raises(ValueError, match=r"features.npz holds a sparse matrix of the format csc; save its .tocsr\(\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"features.npz holds a sparse matrix of the format csc; save its .tocsr\(\)",
+    ):
         load_folder(folder)
 
 
@@ -307,13 +413,18 @@ def test_parquet_is_read_by_pandas_and_missed_in_one_sentence(tmp_path, monkeypa
     def missing(path):
         raise ImportError("no engine")
 
-    tables = {tmp_path / f"{stem}.parquet": pd.DataFrame(rows[1:], columns=rows[0]) for stem, rows in NAMED.items()}
+    tables = {
+        tmp_path / f"{stem}.parquet": pd.DataFrame(rows[1:], columns=rows[0])
+        for stem, rows in NAMED.items()
+    }
     for path in tables:
         path.touch()
     monkeypatch.setattr(pd, "read_parquet", tables.get)
     assert same(load_folder(tmp_path), expected())
     monkeypatch.setattr(pd, "read_parquet", missing)
-    with pytest.raises(ValueError, match="features.parquet needs pyarrow: 'pip install pyarrow', or write it as"):
+    with pytest.raises(
+        ValueError, match="features.parquet needs pyarrow: 'pip install pyarrow', or write it as"
+    ):
         load_folder(tmp_path)
 
 
@@ -402,7 +513,17 @@ def oracle(tables):
             raise Broken
         return [values[positions.index(v)] if v in positions else missing for v in range(len(x))]
 
-    aliases = {"source": 0, "src": 0, "from": 0, "u": 0, "target": 1, "dst": 1, "to": 1, "v": 1, "weight": 2}
+    aliases = {
+        "source": 0,
+        "src": 0,
+        "from": 0,
+        "u": 0,
+        "target": 1,
+        "dst": 1,
+        "to": 1,
+        "v": 1,
+        "weight": 2,
+    }
     edge_ids, edges = parsed(tables["edges"], named(*aliases))
     if named(*aliases)(cells := [cell.strip() for cell in tables["edges"][0]]):
         order = [aliases.get(cell.lower(), -1) for cell in cells]
@@ -411,12 +532,19 @@ def oracle(tables):
         edges = [[row[order.index(k)] for k in range(len(row))] for row in edges]
     if edge_ids or any(len(row) not in (2, 3) for row in edges):
         raise Broken
-    label_ids, labels = parsed(tables["labels"], named("id", "node", "node_id", "label", "labels", "y", "class"))
+    label_ids, labels = parsed(
+        tables["labels"], named("id", "node", "node_id", "label", "labels", "y", "class")
+    )
     if any(len(row) != 1 for row in labels):
         raise Broken
     cells = [row[0] if row[0].lower() != "nan" else "" for row in labels]
-    whole = [cell == "" or ("_" not in cell and is_number(cell) and number(cell).is_integer()) for cell in cells]
-    if not any(cell and right for cell, right in zip(cells, whole, strict=True)) and not any(map(is_number, cells)):
+    whole = [
+        cell == "" or ("_" not in cell and is_number(cell) and number(cell).is_integer())
+        for cell in cells
+    ]
+    if not any(cell and right for cell, right in zip(cells, whole, strict=True)) and not any(
+        map(is_number, cells)
+    ):
         classes = sorted(set(filter(None, cells)))
         y = [classes.index(cell) if cell else -1 for cell in cells]
     elif all(whole):
@@ -426,13 +554,23 @@ def oracle(tables):
     else:
         raise Broken
     words = ("train", "val", "valid", "validation", "test", "", "nan")
-    split_ids, splits = parsed(tables["splits"], lambda row: not any(cell.lower() in words for cell in row))
+    split_ids, splits = parsed(
+        tables["splits"], lambda row: not any(cell.lower() in words for cell in row)
+    )
     if any(not row or cell.lower() not in words for row in splits for cell in row or [None]):
         raise Broken
-    word = aligned(split_ids, [row[0].lower().replace("idation", "").replace("id", "") for row in splits], "")
+    word = aligned(
+        split_ids, [row[0].lower().replace("idation", "").replace("id", "") for row in splits], ""
+    )
     y = torch.tensor(aligned(label_ids, y, -1))
-    edge_index = torch.tensor([[node(row[0]), node(row[1])] for row in edges], dtype=torch.int64).view(-1, 2).t()
-    data = Data(x=torch.tensor([[number(cell) for cell in row] for row in x]), edge_index=edge_index, y=y)
+    edge_index = (
+        torch.tensor([[node(row[0]), node(row[1])] for row in edges], dtype=torch.int64)
+        .view(-1, 2)
+        .t()
+    )
+    data = Data(
+        x=torch.tensor([[number(cell) for cell in row] for row in x]), edge_index=edge_index, y=y
+    )
     if edges and len(edges[0]) == 3:
         data.edge_weight = torch.tensor([number(row[2]) for row in edges])
     masks = {key: torch.tensor([w == key for w in word]) for key in ("train", "val", "test")}
@@ -443,7 +581,25 @@ def oracle(tables):
 
 
 CELLS = st.sampled_from(
-    ["", " 1", "nan", "-1", "0", "1", "2", "5", "6", "0.5", "1.0", "1e39", "inf", "x", "cat", "1_0", "0;1"]
+    [
+        "",
+        " 1",
+        "nan",
+        "-1",
+        "0",
+        "1",
+        "2",
+        "5",
+        "6",
+        "0.5",
+        "1.0",
+        "1e39",
+        "inf",
+        "x",
+        "cat",
+        "1_0",
+        "0;1",
+    ]
     + [
         "id",
         "node",
@@ -467,12 +623,15 @@ CELLS = st.sampled_from(
 @st.composite
 def broken_tables(draw):
     tables = {
-        stem: [list(map(str, row)) for row in rows] for stem, rows in draw(st.sampled_from([PLAIN, NAMED])).items()
+        stem: [list(map(str, row)) for row in rows]
+        for stem, rows in draw(st.sampled_from([PLAIN, NAMED])).items()
     }
     for _ in range(draw(st.integers(0, 3))):
         rows = tables[draw(st.sampled_from(sorted(tables)))]
         row = draw(st.integers(0, max(len(rows) - 1, 0)))
-        match draw(st.sampled_from(["cell", "cell", "cell", "drop", "repeat", "short", "column", "swap"])):
+        match draw(
+            st.sampled_from(["cell", "cell", "cell", "drop", "repeat", "short", "column", "swap"])
+        ):
             case "cell" if rows and rows[row]:
                 rows[row][draw(st.integers(0, len(rows[row]) - 1))] = draw(CELLS)
             case "drop" if rows:
@@ -491,7 +650,7 @@ def broken_tables(draw):
 
 
 @given(tables=broken_tables())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_broken_tables_are_read_right_or_refused_by_name(tmp_path_factory, tables):
     folder = write(tmp_path_factory.mktemp("graph"), tables)
     try:
@@ -501,13 +660,18 @@ def test_broken_tables_are_read_right_or_refused_by_name(tmp_path_factory, table
     if right is None:
         with pytest.raises(ValueError) as error:
             load_folder(folder)
-        assert str(folder) in str(error.value) or any(f"{stem}.csv" in str(error.value) for stem in tables)
+        assert str(folder) in str(error.value) or any(
+            f"{stem}.csv" in str(error.value) for stem in tables
+        )
     else:
         assert same(load_folder(folder), right)
 
 
-@given(stem=st.sampled_from(sorted(PLAIN)), content=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
-@settings(max_examples=100, deadline=None)
+@given(
+    stem=st.sampled_from(sorted(PLAIN)),
+    content=st.binary(max_size=40) | st.text(max_size=40).map(str.encode),
+)
+@settings(max_examples=30, deadline=None)
 def test_any_bytes_are_read_or_refused_by_name(tmp_path_factory, stem, content):
     folder = write(tmp_path_factory.mktemp("graph"), PLAIN)
     (folder / f"{stem}.csv").write_bytes(content)

@@ -8,14 +8,22 @@ from mowst import load_task
 
 @pytest.fixture
 def arrays() -> dict[str, np.ndarray]:
-    adjacency = sp.csr_matrix((np.ones(22), (np.r_[np.arange(20), 0, 5], np.r_[np.arange(1, 20), 0, 0, 4])))
+    adjacency = sp.csr_matrix(
+        (np.ones(22), (np.r_[np.arange(20), 0, 5], np.r_[np.arange(1, 20), 0, 0, 4]))
+    )
     features = sp.csr_matrix(np.tile([0.0, 3.0, 0.5], (20, 1)))
     matrices = {"adj": adjacency, "attr": features}
     arrays = {
-        f"{key}_{part}": getattr(m, part) for key, m in matrices.items() for part in ("data", "indices", "indptr")
+        f"{key}_{part}": getattr(m, part)
+        for key, m in matrices.items()
+        for part in ("data", "indices", "indptr")
     }
     shapes = {f"{key}_shape": np.array(m.shape) for key, m in matrices.items()}
-    return arrays | shapes | {"labels": np.arange(20) % 2, "attr_names": np.array(["a", None], dtype=object)}
+    return (
+        arrays
+        | shapes
+        | {"labels": np.arange(20) % 2, "attr_names": np.array(["a", None], dtype=object)}
+    )
 
 
 @pytest.fixture
@@ -43,9 +51,13 @@ def test_graph_is_undirected_without_loops_and_features_are_binary(save, arrays,
 
 def test_counts_stay_counts_where_they_are_asked_for(save, arrays, tmp_path):
     save("coauthor", "CS", "ms_academic_cs.npz", arrays)
-    counted, binary = (load_task(name, root=tmp_path, split="random-0") for name in ("cs-counts", "cs"))
+    counted, binary = (
+        load_task(name, root=tmp_path, split="random-0") for name in ("cs-counts", "cs")
+    )
     assert counted.data.x.equal(torch.tensor([[0.0, 3.0, 0.5]]).expand(20, 3))
-    assert binary.data.x.equal(counted.data.x.sign()) and binary.data.edge_index.equal(counted.data.edge_index)
+    assert binary.data.x.equal(counted.data.x.sign()) and binary.data.edge_index.equal(
+        counted.data.edge_index
+    )
 
 
 def test_published_split_comes_from_its_file(save, arrays, tmp_path):

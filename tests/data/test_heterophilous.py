@@ -13,7 +13,12 @@ def save(tmp_path):
         part = (np.arange(12) // 2 + np.arange(10)[:, None]) % 3
         masks = {f"{key}_masks": part == k for k, key in enumerate(("train", "val", "test"))}
         edges = np.stack([np.arange(11), np.arange(1, 12)], axis=1)
-        arrays = dict(node_features=np.eye(12, dtype=np.float32), node_labels=np.arange(12) % 2, edges=edges, **masks)
+        arrays = dict(
+            node_features=np.eye(12, dtype=np.float32),
+            node_labels=np.arange(12) % 2,
+            edges=edges,
+            **masks,
+        )
         np.savez(raw / f"{name}.npz", **(arrays | changes))
 
     return save
@@ -29,7 +34,9 @@ def test_edges_go_both_ways(save, tmp_path):
 def test_splits_are_inside(save, tmp_path):
     save("chameleon_filtered")
     tasks = [load_task("chameleon-filtered", root=tmp_path, split=k) for k in range(10)]
-    assert tasks[0].index("train").tolist() == [0, 1, 6, 7] and tasks[1].index("train").tolist() == [4, 5, 10, 11]
+    assert tasks[0].index("train").tolist() == [0, 1, 6, 7] and tasks[1].index(
+        "train"
+    ).tolist() == [4, 5, 10, 11]
     assert "train_mask" not in tasks[0].data
     with pytest.raises(ValueError, match="no split 10; known: 0 to 9"):
         load_task("chameleon-filtered", root=tmp_path, split=10)

@@ -16,7 +16,9 @@ def raw(tmp_path):
     folder.mkdir(parents=True)
     ring = sp.eye(24, k=1, format="csc") + sp.eye(24, k=-1, format="csc")
     constant = np.zeros(24)
-    info = np.stack([STATUS, GENDER, constant, constant, constant, YEAR, constant], axis=1).astype(np.uint16)
+    info = np.stack([STATUS, GENDER, constant, constant, constant, YEAR, constant], axis=1).astype(
+        np.uint16
+    )
     scipy.io.savemat(folder / "data.mat", {"A": ring, "local_info": info})
     return folder / "data.mat"
 
@@ -47,7 +49,7 @@ def test_every_number_is_a_seed(raw, tmp_path):
 
 @pytest.fixture(params=["genius", "pokec"])
 def edge_list(request, tmp_path):
-    r"""A name, and what writes its file: twenty nodes in a directed ring, the last without a label."""
+    r"""A name and a writer of its file: a directed ring of 20 nodes, the last without a label."""
     folder = tmp_path / "linkx" / request.param / "raw"
     folder.mkdir(parents=True)
     nodes = np.arange(20)
@@ -71,17 +73,20 @@ def test_edge_lists_become_undirected(edge_list, tmp_path):
         data = load_task(name, root=tmp_path, split="random-0").data
         assert data.num_edges == 40 and data.is_undirected() and data.is_coalesced()
         assert data.y.tolist() == [*(k // 2 % 2 for k in range(19)), -1]
-        assert data.x.equal(torch.tensor([[k / 3, k % 2] for k in range(20)])) and data.x.is_contiguous()
+        assert (
+            data.x.equal(torch.tensor([[k / 3, k % 2] for k in range(20)]))
+            and data.x.is_contiguous()
+        )
     assert (tmp_path / "linkx" / name / "cache").exists() == (name == "pokec")
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"edge_index": np.array([[0], [20]])}, "edge_index must hold two rows of node ids from 0 to 19"),
-        ({"edge_index": np.array([[0], [-1]])}, "edge_index must hold two rows of node ids"),
-        ({"edge_index": np.zeros((3, 4))}, "edge_index must hold two rows of node ids"),
-        ({"edge_index": np.zeros((2, 0))}, "must hold arrays of numbers"),
+        ({"edge_index": np.array([[0], [20]])}, "must hold pairs of node ids from 0 to 19"),
+        ({"edge_index": np.array([[0], [-1]])}, "must hold pairs of node ids"),
+        ({"edge_index": np.zeros((3, 4))}, "must hold pairs of node ids"),
+        ({"edge_index": np.zeros((2, 0))}, "must hold pairs of node ids"),
         ({"node_feat": sp.eye(20, format="csc")}, "must hold arrays of numbers"),
         ({"label": np.zeros((1, 3))}, r"y must be int64 of shape \(20,\)"),
     ],

@@ -43,7 +43,15 @@ def folder(tmp_path):
 
 def test_the_graph_becomes_undirected_and_the_split_is_the_publishers(name, folder, tmp_path):
     task = load_task(name, root=tmp_path)
-    assert task.data.edge_index.t().tolist() == [[0, 1], [1, 0], [2, 3], [3, 2], [4, 4], [5, 19], [19, 5]]
+    assert task.data.edge_index.t().tolist() == [
+        [0, 1],
+        [1, 0],
+        [2, 3],
+        [3, 2],
+        [4, 4],
+        [5, 19],
+        [19, 5],
+    ]
     assert task.data.x.equal(torch.from_numpy(FEATURES).float()) and task.num_classes == 4
     assert [task.index(split).tolist() for split in ("train", "val", "test")] == [
         list(range(10)),
@@ -56,38 +64,63 @@ def test_the_graph_becomes_undirected_and_the_split_is_the_publishers(name, fold
 
 def test_the_second_load_is_the_same_from_the_cache(name, folder, tmp_path, monkeypatch):
     first = load_task(name, root=tmp_path)
-    monkeypatch.setattr("mowst.data.ogb.load_csv", lambda *args, **kwargs: pytest.fail("the tables were read again"))
+    monkeypatch.setattr(
+        "mowst.data.ogb.load_csv", lambda *args, **kwargs: pytest.fail("the tables were read again")
+    )
     second = load_task(name, root=tmp_path)
     for key, value in first.data.to_dict().items():
         assert value.equal(second.data[key]) and value.dtype == second.data[key].dtype
     assert all(mask.equal(second.masks[key]) for key, mask in first.masks.items())
 
 
-def test_years_become_five_classes_of_equal_size_and_citations_keep_their_direction(folder, tmp_path):
+def test_years_become_five_classes_of_equal_size_and_citations_keep_their_direction(
+    folder, tmp_path
+):
     task = load_task("arxiv-year", root=tmp_path, split="random-0")
     assert task.data.y.tolist() == [k // 4 for k in range(NODES)]
     assert task.data.edge_index.t().tolist() == [[0, 1], [1, 0], [2, 3], [4, 4], [19, 5]]
-    with pytest.raises(FileNotFoundError, match="splits/arxiv-year-splits.npy(?s:.*)split='random-0' needs no such"):
+    with pytest.raises(
+        FileNotFoundError, match="splits/arxiv-year-splits.npy(?s:.*)split='random-0' needs no such"
+    ):
         load_task("arxiv-year", root=tmp_path)
 
 
 def test_a_year_on_a_quantile_belongs_above_it(folder, tmp_path):
     write(folder, "raw/node_year", np.repeat([2000, 2001, 2002, 2003, 2004], 4))
-    assert load_task("arxiv-year", root=tmp_path, split="random-0").data.y.bincount().tolist() == [4] * 5
+    assert (
+        load_task("arxiv-year", root=tmp_path, split="random-0").data.y.bincount().tolist()
+        == [4] * 5
+    )
 
 
 @pytest.mark.parametrize(
     ("table", "values", "problem"),
     [
-        ("raw/edge", EDGES[:5], "edge.csv.gz has 5 rows, but num-edge-list.csv.gz says .6.: is it truncated"),
-        ("raw/node-feat", FEATURES[:9], "node-feat.csv.gz has 9 rows, but num-node-list.csv.gz says .20."),
-        ("raw/num-node-list", [9, 11], "node-feat.csv.gz has 20 rows, but num-node-list.csv.gz says .9, 11."),
-        ("raw/node-label", np.arange(19), r"node-label.csv.gz must hold one column of 20 rows, got \(19, 1\)"),
+        (
+            "raw/edge",
+            EDGES[:5],
+            "edge.csv.gz has 5 rows, but num-edge-list.csv.gz says .6.: is it truncated",
+        ),
+        (
+            "raw/node-feat",
+            FEATURES[:9],
+            "node-feat.csv.gz has 9 rows, but num-node-list.csv.gz says .20.",
+        ),
+        (
+            "raw/num-node-list",
+            [9, 11],
+            "node-feat.csv.gz has 20 rows, but num-node-list.csv.gz says .9, 11.",
+        ),
+        (
+            "raw/node-label",
+            np.arange(19),
+            r"node-label.csv.gz must hold one column of 20 rows, got \(19, 1\)",
+        ),
         ("raw/edge", np.full((6, 2), 20), "edge.csv.gz must hold pairs of node ids from 0 to 19"),
         ("raw/edge", np.zeros((6, 3), dtype=int), "edge.csv.gz must hold pairs of node ids"),
         ("raw/edge", FEATURES[:6], "edge.csv.gz is not a readable table"),
         ("split/time/test", [3, 20], "test.csv.gz names nodes 3 to 20, the graph has 20"),
-        ("split/time/test", [3], "train and test share 1 nodes"),
+        ("split/time/test", [3], "1 nodes are in both train and test"),
         ("raw/node-feat", [["a", 1, 2]] * NODES, "node-feat.csv.gz is not a readable table"),
         ("raw/node-feat", [[None, 1, 2]] * NODES, "node-feat.csv.gz is not a readable table"),
     ],
@@ -116,6 +149,8 @@ def test_damaged_tables_are_named_and_leave_no_cache(folder, tmp_path, damage):
 
 
 def test_a_row_that_ends_early_is_refused(folder, tmp_path):
-    (folder / "raw" / "node-feat.csv.gz").write_bytes(gzip.compress(b"1.0,2.0,3.0\n" * 19 + b"1.0,2."))
+    (folder / "raw" / "node-feat.csv.gz").write_bytes(
+        gzip.compress(b"1.0,2.0,3.0\n" * 19 + b"1.0,2.")
+    )
     with pytest.raises(ValueError, match="node-feat.csv.gz"):
         load_task("ogbn-arxiv", root=tmp_path)

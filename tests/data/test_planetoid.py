@@ -12,7 +12,7 @@ CLASSES = np.eye(2, dtype=np.int32)
 
 @pytest.fixture
 def raw(tmp_path, monkeypatch):
-    r"""Nine nodes: 2 train, 3 val, 1 in no split, and test nodes 6 and 8; node 7 is missing as in CiteSeer."""
+    r"""Nine nodes: 2 train, 3 val, 1 in no split, test nodes 6 and 8. Node 7 is missing."""
     monkeypatch.setattr("mowst.data.planetoid.NUM_VAL", 3)
     folder = tmp_path / "planetoid" / "CiteSeer" / "raw"
     folder.mkdir(parents=True)
@@ -51,7 +51,11 @@ def test_edges_are_coalesced_without_loops(raw, tmp_path):
 
 def test_public_split(raw, tmp_path):
     task = load_task("citeseer", root=tmp_path)
-    assert [task.index(split).tolist() for split in ("train", "val", "test")] == [[0, 1], [2, 3, 4], [6, 8]]
+    assert [task.index(split).tolist() for split in ("train", "val", "test")] == [
+        [0, 1],
+        [2, 3, 4],
+        [6, 8],
+    ]
     with pytest.raises(ValueError, match="no split 1; known: 0 to 0"):
         load_task("citeseer", root=tmp_path, split=1)
 
@@ -65,7 +69,8 @@ def test_truncated_files_are_named(raw, tmp_path, part):
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"), [("8\n", "do not belong together"), ("8\nx\n", "one node id"), ("", "empty")]
+    ("text", "problem"),
+    [("8\n", "do not belong together"), ("8\nx\n", "one node id"), ("", "empty")],
 )
 def test_damaged_index_is_refused(raw, tmp_path, text, problem):
     (raw / "ind.citeseer.test.index").write_text(text)

@@ -28,12 +28,19 @@ def test_per_class_split_counts(y):
     masks = per_class_split(y, seed=0, per_class=20, num_val=100, num_test=300)
     assert [int(mask.sum()) for mask in masks.values()] == [60, 100, 300]
     assert y[masks["train"]].bincount().tolist() == [20, 20, 20]
-    assert int(sum(masks.values()).max()) == 1 and not any(bool((mask & (y < 0)).any()) for mask in masks.values())
-    with pytest.raises(ValueError, match="500 val and 1000 test nodes asked for, 1020 labelled nodes are left"):
+    assert int(sum(masks.values()).max()) == 1 and not any(
+        bool((mask & (y < 0)).any()) for mask in masks.values()
+    )
+    with pytest.raises(
+        ValueError,
+        match="500 val and 1000 test nodes are required, but 1020 labelled nodes are left",
+    ):
         per_class_split(y, seed=0)
 
 
-@pytest.mark.parametrize("draw", [stratified_split, lambda y, seed: per_class_split(y, seed, num_val=9, num_test=9)])
+@pytest.mark.parametrize(
+    "draw", [stratified_split, lambda y, seed: per_class_split(y, seed, num_val=9, num_test=9)]
+)
 def test_a_draw_depends_on_its_seed_alone(y, draw):
     state = torch.random.get_rng_state()
     first, again, other = draw(y, 0), draw(y, 0), draw(y, 1)
@@ -59,7 +66,9 @@ def test_split_file_of_one_split(tmp_path):
 
 def test_split_file_of_many_splits(tmp_path):
     parts = {
-        f"{part}_{k}": [(k + shift) % 12] for k in range(12) for shift, part in enumerate(("train", "valid", "test"))
+        f"{part}_{k}": [(k + shift) % 12]
+        for k in range(12)
+        for shift, part in enumerate(("train", "valid", "test"))
     }
     np.savez(tmp_path / "many.npz", **parts)
     masks = read_split_file(tmp_path / "many.npz", num_nodes=12)
@@ -76,7 +85,10 @@ def test_split_file_of_many_splits(tmp_path):
         (dict(train=[0], valid=[1], test=[2, 5]), "test names nodes 2 to 5, the graph has 5"),
         (dict(train=[-1], valid=[1], test=[2]), "train names nodes -1 to -1"),
         (dict(train=[0.5], valid=[1], test=[2]), "train must be a list of node ids, got float64"),
-        (dict(train=[0], valid=[[1]], test=[2]), r"valid must be a list of node ids, got int64 of shape .1, 1."),
+        (
+            dict(train=[0], valid=[[1]], test=[2]),
+            r"valid must be a list of node ids, got int64 of shape .1, 1.",
+        ),
     ],
 )
 def test_split_files_are_checked(tmp_path, arrays, problem):
@@ -86,14 +98,21 @@ def test_split_files_are_checked(tmp_path, arrays, problem):
 
 
 def test_a_number_counts_published_splits_and_a_word_draws(y):
-    published = {key: torch.eye(1200, 3, dtype=torch.bool).roll(k, 0) for k, key in enumerate(("train", "val", "test"))}
+    published = {
+        key: torch.eye(1200, 3, dtype=torch.bool).roll(k, 0)
+        for k, key in enumerate(("train", "val", "test"))
+    }
     data = Data(y=y)
-    assert choose_split(data, 2, stratified_split, published)["val"].nonzero().view(-1).tolist() == [3]
+    assert choose_split(data, 2, stratified_split, published)["val"].nonzero().view(
+        -1
+    ).tolist() == [3]
     drawn = choose_split(data, "random-7", stratified_split, published)
     assert drawn["val"].equal(stratified_split(y, seed=7)["val"])
     assert drawn["val"].equal(choose_split(data, 7, stratified_split, published=None)["val"])
     for split in (3, -1, "7", "random", "random-x"):
-        with pytest.raises(ValueError, match="There is no split .*; known: 0 to 2, or 'random-SEED'"):
+        with pytest.raises(
+            ValueError, match="There is no split .*; known: 0 to 2, or 'random-SEED'"
+        ):
             choose_split(data, split, stratified_split, published)
     with pytest.raises(ValueError, match="known: any number from 0"):
         choose_split(data, -1, stratified_split, published=None)

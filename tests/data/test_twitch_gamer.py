@@ -54,7 +54,9 @@ def test_features_are_standardised_numbers_and_the_label_is_mature(load):
 
 def test_the_second_load_is_the_same_from_the_cache(load, monkeypatch):
     first = load()
-    monkeypatch.setattr("mowst.data.twitch_gamer.load_csv", lambda *args, **kwargs: pytest.fail("read again"))
+    monkeypatch.setattr(
+        "mowst.data.linkx.load_csv", lambda *args, **kwargs: pytest.fail("read again")
+    )
     assert all(value.equal(load().data[key]) for key, value in first.data.to_dict().items())
 
 
@@ -95,7 +97,11 @@ def test_damaged_tables_are_named_and_leave_no_cache(raw, load, file, text, prob
 @pytest.mark.parametrize("column", ["numeric_id", "created_at"])
 def test_rows_out_of_order_and_damaged_dates_are_refused(raw, load, column):
     table = pd.DataFrame(TABLE)
-    table[column] = table[column].astype(str).iloc[::-1].to_numpy() if column == "numeric_id" else "yesterday"
+    table[column] = (
+        table[column].astype(str).iloc[::-1].to_numpy() if column == "numeric_id" else "yesterday"
+    )
     table.to_csv(raw / "twitch-gamer_feat.csv", index=False)
-    with pytest.raises(ValueError, match="the numeric_id of row k must be k|must hold whole numbers, dates"):
+    with pytest.raises(
+        ValueError, match="the numeric_id of row k must be k|must hold whole numbers, dates"
+    ):
         load()

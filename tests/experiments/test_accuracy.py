@@ -9,11 +9,12 @@ from accuracy import ROOT, fill
 PAGES = "README.md", "docs/accuracy.md"
 
 
-def test_the_pages_say_what_the_lines_say(tmp_path):
+def test_pages_equal_the_lines(tmp_path):
     (tmp_path / "docs").mkdir()
     for page in PAGES:
         shutil.copy(ROOT / page, tmp_path / page)
     fill(tmp_path)
     for page in PAGES:
-        assert (tmp_path / page).read_text(encoding="utf-8") == (ROOT / page).read_text(encoding="utf-8"), page
+        filled = (tmp_path / page).read_text(encoding="utf-8")
+        assert filled == (ROOT / page).read_text(encoding="utf-8"), page
     assert (tmp_path / "docs" / "accuracy.svg").read_text().count("<g id=") > 20

@@ -11,14 +11,14 @@ import scipy.io
 import scipy.sparse as sp
 
 from mowst.nn.build import build_model
-from mowst.presets import paper_tables, preset
-from mowst.study import expand, run_cell
+from mowst.presets import load_paper_tables, load_preset
+from mowst.study import expand, run_one
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
 import paper
 
-TABLES = paper_tables()
+TABLES = load_paper_tables()
 ROWS = {row["name"]: row for table in TABLES.values() for row in table}
 NODES = np.arange(60)
 EDGES = np.stack([np.r_[NODES, NODES], np.r_[(NODES + 1) % 60, (NODES + 7) % 60]])
@@ -36,7 +36,7 @@ def save_csv(path, values):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    r"""Sixty nodes in the format of each publisher."""
+    r"""Writes sixty nodes in the format of each publisher."""
     root = tmp_path_factory.mktemp("data")
     for folder in ("graphsaint/Flickr", "linkx/penn94", "linkx/pokec", "linkx/twitch-gamer"):
         (root / folder / "raw").mkdir(parents=True)
@@ -46,18 +46,37 @@ def root(tmp_path_factory):
     np.save(raw / "feats.npy", FEATURES)
     (raw / "class_map.json").write_text(json.dumps({str(k): int(k) % 3 for k in NODES}))
     roles = dict(zip(("tr", "va", "te"), PARTS.values(), strict=True))
-    (raw / "role.json").write_text(json.dumps({role: nodes.tolist() for role, nodes in roles.items()}))
+    (raw / "role.json").write_text(
+        json.dumps({role: nodes.tolist() for role, nodes in roles.items()})
+    )
     for name, split in (("ogbn_arxiv", "time"), ("ogbn_products", "sales_ranking")):
-        tables = {"num-node-list": [60], "num-edge-list": [120], "node-feat": FEATURES, "edge": EDGES.T}
+        tables = {
+            "num-node-list": [60],
+            "num-edge-list": [120],
+            "node-feat": FEATURES,
+            "edge": EDGES.T,
+        }
         for table, values in (tables | {"node-label": NODES % 4}).items():
             save_csv(root / "ogb" / name / "raw" / f"{table}.csv.gz", values)
         for part, nodes in PARTS.items():
             save_csv(root / "ogb" / name / "split" / split / f"{part}.csv.gz", nodes)
     info = np.stack([NODES % 2 + 1, NODES // 2 % 2 + 1, *[NODES % 5] * 5], axis=1).astype(np.uint16)
-    scipy.io.savemat(root / "linkx" / "penn94" / "raw" / "data.mat", {"A": ring + ring.T, "local_info": info})
-    variables = {"edge_index": EDGES.astype(np.int32), "node_feat": FEATURES, "label": NODES[None] % 2, "num_nodes": 60}
+    scipy.io.savemat(
+        root / "linkx" / "penn94" / "raw" / "data.mat", {"A": ring + ring.T, "local_info": info}
+    )
+    variables = {
+        "edge_index": EDGES.astype(np.int32),
+        "node_feat": FEATURES,
+        "label": NODES[None] % 2,
+        "num_nodes": 60,
+    }
     scipy.io.savemat(root / "linkx" / "pokec" / "raw" / "pokec.mat", variables)
-    users = {"views": NODES**2, "mature": NODES // 2 % 2, "life_time": NODES, "created_at": "2016-02-01"}
+    users = {
+        "views": NODES**2,
+        "mature": NODES // 2 % 2,
+        "life_time": NODES,
+        "created_at": "2016-02-01",
+    }
     users |= {
         "updated_at": "2018-10-12",
         "numeric_id": NODES,
@@ -77,7 +96,7 @@ def root(tmp_path_factory):
     return root
 
 
-def test_there_are_19_cells_and_no_name_twice():
+def test_there_are_19_mixtures_and_no_name_twice():
     assert {name: len(rows) for name, rows in TABLES.items()} == {"mowst": 19, "baselines": 38}
     assert len(ROWS) == 19 + 38
     assert {row["method"] for row in TABLES["mowst"]} == {"mowst", "mowst-star"}
@@ -88,30 +107,35 @@ def test_no_published_score_is_certified():
     published = [row["published"] for row in ROWS.values() if "published" in row]
     assert len(published) == 13 + 30
     for score in published:
-        assert score["certified"] is False and score["source"] and 50 < score["mean"] < 90 and score["std"] >= 0
+        assert (
+            score["certified"] is False
+            and score["source"]
+            and 50 < score["mean"] < 90
+            and score["std"] >= 0
+        )
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_expands_to_runs_and_builds(name):
-    cells = expand([ROWS[name]])
-    one_split = cells[0].data in ("flickr", "ogbn-arxiv", "ogbn-products")
-    assert [cell.split for cell in cells] == ([0] * 10 if one_split else [0, 1, 2, 3, 4])
-    model = build_model(cells[0].model_config, in_channels=5, out_channels=3, num_nodes=60)
+    runs = expand([ROWS[name]])
+    one_split = runs[0].data in ("flickr", "ogbn-arxiv", "ogbn-products")
+    assert [run.split for run in runs] == ([0] * 10 if one_split else [0, 1, 2, 3, 4])
+    model = build_model(runs[0].model_config, in_channels=5, out_channels=3, num_nodes=60)
     sizes = ROWS[name]["hidden_channels"], ROWS[name]["num_layers"]
     assert (model.weak.hidden_channels, model.weak.num_layers) == sizes
 
 
 @pytest.mark.parametrize("row", TABLES["mowst"], ids=lambda row: row["name"])
 def test_the_preset_of_data_and_strong_expert_is_the_row(row):
-    found = preset(row["data"], "paper", row["strong"])
+    found = load_preset(row["data"], "paper", row["strong"])
     assert found.items() <= row.items()
     assert row.keys() - found.keys() <= {"name", "data", "seeds", "published"}
 
 
 def test_the_preset_of_an_expert_without_a_mixture_is_the_expert_alone():
-    assert preset("penn94", "paper", "h2gcn")["method"] == "strong"
+    assert load_preset("penn94", "paper", "h2gcn")["method"] == "strong"
     with pytest.raises(ValueError, match="no row for cora with gcn, only for flickr with gcn, "):
-        preset("cora", "paper", "gcn")
+        load_preset("cora", "paper", "gcn")
 
 
 @pytest.mark.parametrize(
@@ -130,23 +154,26 @@ def test_the_preset_of_an_expert_without_a_mixture_is_the_expert_alone():
     ],
 )
 def test_a_row_runs_on_files_of_its_publisher(name, root):
-    (cell,) = expand([ROWS[name] | QUICK])
-    line = run_cell(cell, root=root)
+    (spec,) = expand([ROWS[name] | QUICK])
+    line = run_one(spec, root=root)
     assert line["status"] == "finished" and 0 <= line["test"] <= 1
-    assert line["published"] == ROWS[name]["published"] if "published" in ROWS[name] else "published" not in line
+    assert line.get("published") == ROWS[name].get("published")
 
 
-def test_a_dry_run_lists_what_is_left(capsys, tmp_path):
+def test_a_dry_run_lists_the_remaining_runs(capsys, tmp_path):
     paper.run(row=["Mowst*-GCN penn94", "GCN penn94"], dry=True, out=tmp_path, seeds=1)
     shown = capsys.readouterr().out.splitlines()
-    assert shown == ["Mowst*-GCN penn94, seed 0, split 0: to do", "GCN penn94, seed 0, split 0: to do"]
+    assert shown == [
+        "Mowst*-GCN penn94, seed 0, split 0: to do",
+        "GCN penn94, seed 0, split 0: to do",
+    ]
     paper.run(row="GCN penn94", dry=True, out=tmp_path)
     assert len(capsys.readouterr().out.splitlines()) == 5
     paper.run(all=True, dry=True, out=tmp_path)
     assert len(capsys.readouterr().out.splitlines()) == sum(row["seeds"] for row in ROWS.values())
 
 
-def test_what_is_printed_says_that_it_is_not_certified(capsys, root):
+def test_printed_scores_are_marked_as_not_certified(capsys, root):
     paper.rows(root=str(root))
     shown = capsys.readouterr().out
     assert shown.count("(not certified)") == 13 + 30 and shown.count("data here") == len(ROWS)
@@ -154,8 +181,12 @@ def test_what_is_printed_says_that_it_is_not_certified(capsys, root):
 
 @pytest.mark.parametrize(
     ("options", "problem"),
-    [({}, "say which rows"), ({"row": ["GCN"]}, "no row 'GCN'"), ({"table": "mlp"}, "choose from mowst, baselines")],
+    [
+        ({}, "choose rows"),
+        ({"row": ["GCN"]}, "no row 'GCN'"),
+        ({"table": "mlp"}, "choose from mowst, baselines"),
+    ],
 )
-def test_rows_that_do_not_exist_are_refused(options, problem, tmp_path):
+def test_rows_that_do_not_exist_are_errors(options, problem, tmp_path):
     with pytest.raises(SystemExit, match=problem):
         paper.run(dry=True, out=tmp_path, **options)

@@ -1,15 +1,15 @@
-r"""A disk that is full is said with the path and what to do, and what was there before stays."""
+r"""A full disk is reported with the path and what to do, and the files that were there stay."""
 
 from contextlib import contextmanager
 
 import pytest
 import torch
 
-from mowst import MLP, LearnedConfidence, Mowst, build_expert, fit, seed_everything
+from mowst import MLP, LearnedGate, Mowst, TrainConfig, build_expert, fit, seed_everything
 from mowst.train.checkpoint import read_checkpoint, write_checkpoint
 
 resource = pytest.importorskip("resource")
-SETTINGS = {"epochs": 2, "rounds": 1, "gate_fit": "train"}
+CONFIG = TrainConfig(epochs=2, rounds=1, gate_fit="train")
 
 
 @contextmanager
@@ -25,8 +25,14 @@ def full_beyond(size):
 
 def make_model():
     seed_everything(0)
-    sizes = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3, "dropout": 0.5}
-    return Mowst(MLP(**sizes), build_expert("gcn", **sizes), LearnedConfidence(4))
+    sizes = {
+        "in_channels": 6,
+        "hidden_channels": 8,
+        "num_layers": 2,
+        "out_channels": 3,
+        "dropout": 0.5,
+    }
+    return Mowst(MLP(**sizes), build_expert("gcn", **sizes), LearnedGate(4))
 
 
 def test_the_older_checkpoint_and_the_older_model_stay(tmp_path):
@@ -42,26 +48,33 @@ def test_the_older_checkpoint_and_the_older_model_stay(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"checkpoint", "model"}
 
 
-@pytest.mark.parametrize(("size", "name"), [(500, "metrics.jsonl"), (8000, "checkpoint.safetensors")])
-def test_a_run_says_how_to_go_on_and_does_once_there_is_room(task, tmp_path, size, name):
+@pytest.mark.parametrize(
+    ("size", "name"), [(500, "metrics.jsonl"), (8000, "checkpoint.safetensors")]
+)
+def test_a_run_reports_how_to_resume_and_resumes_once_there_is_room(task, tmp_path, size, name):
     model = make_model()
-    whole = fit(model, task, run_dir=tmp_path / "whole", **SETTINGS)
+    whole = fit(model, task, config=CONFIG, run_dir=tmp_path / "whole")
     run = tmp_path / "run"
     full = full_beyond(size)
 
     def callback(record):
-        if record["turn"] == "weak" and record["epoch"] == 1:
+        if record["stage"] == "round 1: weak" and record["epoch"] == 1:
             full.__enter__()
 
     try:
-        with pytest.raises(OSError, match=rf"mend this, then resume the run from '{run}'\): '.*{name}'") as error:
-            fit(make_model(), task, run_dir=run, checkpoint_seconds=0, callbacks=[callback], **SETTINGS)
+        with pytest.raises(OSError, match=rf"resume the run from '{run}'\): '.*{name}'") as error:
+            options = {"run_dir": run, "checkpoint_seconds": 0, "callbacks": [callback]}
+            fit(make_model(), task, config=CONFIG, **options)
     finally:
         full.__exit__(None, None, None)
     assert error.value.filename == str(run / name)
-    assert read_checkpoint(run / "checkpoint.safetensors")["history"][-1]["turn"] == "strong alone"
+    assert (
+        read_checkpoint(run / "checkpoint.safetensors")["history"][-1]["stage"] == "pretrain strong"
+    )
     again = make_model()
-    resumed = fit(again, task, run_dir=run, resume=True, **SETTINGS)
+    resumed = fit(again, task, config=CONFIG, run_dir=run, resume=True)
     assert resumed.scores == whole.scores
     for key, value in model.state_dict().items():
-        assert torch.equal(again.state_dict()[key], value) if isinstance(value, torch.Tensor) else True
+        assert (
+            torch.equal(again.state_dict()[key], value) if isinstance(value, torch.Tensor) else True
+        )

@@ -8,8 +8,7 @@ from mowst.nn.build import ModelConfig, build_model
 CHANGES = {
     "weak": "gcn",
     "strong": "gat",
-    "middle": ("sage",),
-    "confidence": "learned",
+    "gate": "learned",
     "hidden_channels": 32,
     "num_layers": 3,
     "dropout": 0.1,
@@ -20,7 +19,7 @@ CHANGES = {
     "strong_args": {"skip": True},
     "gate_args": {"hidden_channels": 16},
 }
-BESIDE = {"gate_features": {"confidence": "learned"}, "gate_args": {"confidence": "learned"}}
+BESIDE = {"gate_features": {"gate": "learned"}, "gate_args": {"gate": "learned"}}
 
 
 def fingerprint(model, data):
@@ -53,20 +52,29 @@ def test_every_field_changes_the_model(data, field):
 
 def test_features_for_a_gate_that_reads_none_are_refused():
     with pytest.raises(ValueError, match="'monotone' reads no node features; 'learned' can"):
-        build_model(ModelConfig(confidence="monotone", gate_features=True), in_channels=6, out_channels=3)
+        build_model(ModelConfig(gate="monotone", gate_features=True), in_channels=6, out_channels=3)
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "message"),
     [
-        ({"strong_args": {"norn": "batch_norm"}}, "the strong expert 'gcn' cannot be built .*'norn': 'batch_norm'"),
-        ({"weak_args": {"norn": "batch_norm"}}, "the weak expert 'mlp' cannot be built .*'norn': 'batch_norm'"),
-        ({"confidence": "learned", "gate_args": {"hidden_channels": "wide"}}, "the confidence 'learned' .* 'wide'"),
-        ({"gate_args": {"norn": 1}}, "the confidence 'monotone' takes no norn"),
+        (
+            {"strong_args": {"norn": "batch_norm"}},
+            "the strong expert 'gcn' cannot be built .*'norn': 'batch_norm'",
+        ),
+        (
+            {"weak_args": {"norn": "batch_norm"}},
+            "the weak expert 'mlp' cannot be built .*'norn': 'batch_norm'",
+        ),
+        (
+            {"gate": "learned", "gate_args": {"hidden_channels": "wide"}},
+            "the gate 'learned' .* 'wide'",
+        ),
+        ({"gate_args": {"norn": 1}}, "the gate 'monotone' takes no norn"),
         ({"hidden_channels": 0}, "hidden_channels must be at least 1, got 0"),
         ({"strong_args": {"hidden_channels": -3}}, "hidden_channels must be at least 1, got -3"),
     ],
 )
-def test_what_no_part_can_be_built_with_is_named(config, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_no_part_can_be_built_with_is_named(config, message):
+    with pytest.raises(ValueError, match=message):
         build_model(ModelConfig(**config), in_channels=6, out_channels=3)

@@ -29,12 +29,17 @@ def test_convex_in_the_probabilities(dispersion):
     p, q = torch.rand(2, 500, 4).double().softmax(dim=-1)
     share = torch.rand(500, 1).double()
     middle = dispersion((share * p + (1 - share) * q).log())
-    assert (middle <= share[:, 0] * dispersion(p.log()) + (1 - share[:, 0]) * dispersion(q.log()) + 1e-12).all()
+    assert (
+        middle
+        <= share[:, 0] * dispersion(p.log()) + (1 - share[:, 0]) * dispersion(q.log()) + 1e-12
+    ).all()
 
 
 @BOTH
 def test_finite_with_gradients_at_huge_logits_and_at_the_uniform_prediction(dispersion):
-    logits = torch.tensor([[1e4, -1e4, 0.0], [0.0, 0.0, 0.0], [-1e4, -1e4, 1e4]], requires_grad=True)
+    logits = torch.tensor(
+        [[1e4, -1e4, 0.0], [0.0, 0.0, 0.0], [-1e4, -1e4, 1e4]], requires_grad=True
+    )
     value = dispersion(logits)
     value.sum().backward()
     assert value.isfinite().all() and (value >= 0).all() and (value <= 1).all()

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from mowst import MLP, LearnedConfidence, Mowst, build_expert
-from mowst.inference import Predictor
+from mowst import MLP, LearnedGate, Mowst, build_expert
 from mowst.nn.evaluating import evaluating
+from mowst.serve import Predictor
 
 
 def modes(module):
@@ -47,9 +47,15 @@ def test_it_lasts_until_the_last_one_leaves():
 @pytest.mark.parametrize("strong", ["gcn", "sage", "gat"])
 def test_ten_threads_predict_with_one_model_in_training_mode(strong, make_task):
     data = make_task(num_nodes=200).data
-    sizes = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3, "dropout": 0.8}
+    sizes = {
+        "in_channels": 6,
+        "hidden_channels": 16,
+        "num_layers": 2,
+        "out_channels": 3,
+        "dropout": 0.8,
+    }
     strong = build_expert(strong, **{**sizes, "dropout": 0.8})
-    model = Mowst(MLP(**sizes), strong, LearnedConfidence(4, dropout=0.8)).train()
+    model = Mowst(MLP(**sizes), strong, LearnedGate(4, dropout=0.8)).train()
     predictor = Predictor(model, Data(x=data.x, edge_index=data.edge_index), threshold=0.5)
     acts = [
         lambda: model.predict(data.x, data.edge_index),

@@ -9,14 +9,14 @@ from torch_geometric.nn import GIN as PyGGIN
 from torch_geometric.nn import MLP as PyGMLP
 from torch_geometric.nn import PNA, GraphSAGE
 
-from mowst import GCN, MLP, LearnedConfidence, Mowst, PowerConfidence, StepConfidence
-from mowst.nn.contract import takes_edges
+from mowst import GCN, MLP, Features, Graph, LearnedGate, Mowst, PowerGate, StepGate
+from mowst.nn.call import takes_edges
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
 
 
 class Fixed(torch.nn.Module):
-    r"""A confidence that is the same for every node."""
+    r"""A gate with one confidence for all nodes."""
 
     def __init__(self, value):
         super().__init__()
@@ -28,7 +28,7 @@ class Fixed(torch.nn.Module):
 
 @pytest.fixture
 def model():
-    return Mowst(MLP(**SIZES), GCN(**SIZES), LearnedConfidence(8)).eval()
+    return Mowst(MLP(**SIZES), GCN(**SIZES), LearnedGate(8)).eval()
 
 
 def count_calls(module):
@@ -44,12 +44,14 @@ def count_calls(module):
         GraphSAGE(**SIZES),
         PyGGIN(**SIZES),
         PyGGAT(**SIZES, heads=4),
-        PNA(**SIZES, aggregators=["mean", "max"], scalers=["identity"], deg=torch.tensor([0, 5, 5])),
+        PNA(
+            **SIZES, aggregators=["mean", "max"], scalers=["identity"], deg=torch.tensor([0, 5, 5])
+        ),
     ],
     ids=lambda gnn: type(gnn).__name__,
 )
 def test_takes_any_gnn_of_pyg(strong, data):
-    model = Mowst(MLP(**SIZES), strong, LearnedConfidence(8)).eval()
+    model = Mowst(MLP(**SIZES), strong, LearnedGate(8)).eval()
     out = model(data.x, data.edge_index)
     assert out.prob.shape == out.weak.shape == out.strong.shape == (30, 3)
     torch.testing.assert_close(out.strong, strong(data.x, data.edge_index))
@@ -69,14 +71,16 @@ def test_takes_any_gnn_of_pyg(strong, data):
 )
 def test_takes_any_weak_expert(weak, edges, data):
     assert takes_edges(weak) == edges
-    out = Mowst(weak, GCN(**SIZES), PowerConfidence()).eval()(data.x, data.edge_index)
+    out = Mowst(weak, GCN(**SIZES), PowerGate()).eval()(data.x, data.edge_index)
     assert out.weak.shape == (30, 3)
 
 
 def test_mixture_is_its_formula(model, data):
     out = model(data.x, data.edge_index)
     c = out.confidence.unsqueeze(-1)
-    torch.testing.assert_close(out.prob, c * out.weak.softmax(dim=-1) + (1 - c) * out.strong.softmax(dim=-1))
+    torch.testing.assert_close(
+        out.prob, c * out.weak.softmax(dim=-1) + (1 - c) * out.strong.softmax(dim=-1)
+    )
     model.mix = "logit"
     mixed = model(data.x, data.edge_index).prob
     torch.testing.assert_close(mixed, (c * out.weak + (1 - c) * out.strong).softmax(dim=-1))
@@ -96,7 +100,7 @@ def test_a_route_is_the_mixture_at_its_limit(model, data, mix, route, share):
 def test_dispersion_of_a_sure_node_is_one_in_training_and_prediction_alike():
     logits = torch.zeros(2, 40)
     logits[0, 3] = 50.0
-    model = Mowst(_Constant(logits), _Constant(torch.zeros(2, 40)), PowerConfidence())
+    model = Mowst(_Constant(logits), _Constant(torch.zeros(2, 40)), PowerGate())
     for mode in (True, False):
         out = model.train(mode)(torch.zeros(2, 1), torch.empty(2, 0, dtype=torch.long))
         torch.testing.assert_close(out.confidence, torch.tensor([1.0, 0.0]))
@@ -114,23 +118,34 @@ class _Constant(torch.nn.Module):
 def test_threshold_routes_hard_and_spares_the_strong_expert(model, data):
     out = model(data.x, data.edge_index)
     middle = float(out.confidence.detach().median())
-    routed = torch.where(out.confidence >= middle, out.weak.argmax(dim=-1), out.strong.argmax(dim=-1))
+    routed = torch.where(
+        out.confidence >= middle, out.weak.argmax(dim=-1), out.strong.argmax(dim=-1)
+    )
     assert torch.equal(model.predict(data.x, data.edge_index, threshold=middle), routed)
     calls = count_calls(model.strong)
-    assert torch.equal(model.predict(data.x, data.edge_index, threshold=0.0), out.weak.argmax(dim=-1))
+    assert torch.equal(
+        model.predict(data.x, data.edge_index, threshold=0.0), out.weak.argmax(dim=-1)
+    )
     model.route = "weak"
     model.predict(data.x, data.edge_index)
     assert not calls
     model.route = "strong"
     assert torch.equal(model.predict(data.x, data.edge_index), out.strong.argmax(dim=-1))
-    assert torch.equal(model.predict(data.x, data.edge_index, threshold=middle), routed)  # whatever the route
+    assert torch.equal(
+        model.predict(data.x, data.edge_index, threshold=middle), routed
+    )  # whatever the route
 
 
-def test_sampled_routing_answers_by_one_expert_each_with_the_share_of_the_confidence(model, data):
+def test_sampled_routing_predicts_by_one_expert_each_with_the_share_of_the_confidence(model, data):
     out = model(data.x, data.edge_index)
     experts = torch.stack([out.weak.argmax(dim=-1), out.strong.argmax(dim=-1)])
     generator = torch.Generator().manual_seed(0)
-    draws = torch.stack([model.predict(data.x, data.edge_index, sample=True, generator=generator) for _ in range(400)])
+    draws = torch.stack(
+        [
+            model.predict(data.x, data.edge_index, sample=True, generator=generator)
+            for _ in range(400)
+        ]
+    )
     assert ((draws == experts[0]) | (draws == experts[1])).all()
     differ = experts[0] != experts[1]
     share = (draws == experts[0])[:, differ].float().mean(dim=0)
@@ -140,18 +155,22 @@ def test_sampled_routing_answers_by_one_expert_each_with_the_share_of_the_confid
 
 
 def test_predict_is_in_evaluation_mode_and_restores_the_modes(data):
-    model = Mowst(MLP(**SIZES, dropout=0.9), GCN(**SIZES, dropout=0.9), LearnedConfidence(8)).train()
+    model = Mowst(MLP(**SIZES, dropout=0.9), GCN(**SIZES, dropout=0.9), LearnedGate(8)).train()
     model.weak.eval()
     before = copy.deepcopy(model.state_dict())
     answers = [model.predict(data.x, data.edge_index) for _ in range(3)]
     assert torch.equal(answers[0], answers[1]) and torch.equal(answers[0], answers[2])
     assert model.training and model.strong.training and not model.weak.training
-    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items() if isinstance(v, torch.Tensor))
+    assert all(
+        torch.equal(before[k], v)
+        for k, v in model.state_dict().items()
+        if isinstance(v, torch.Tensor)
+    )
 
 
 @pytest.mark.parametrize("detach", [True, False])
 def test_detach_dispersion_cuts_the_gradient_through_the_confidence(data, detach):
-    model = Mowst(MLP(**SIZES), GCN(**SIZES), PowerConfidence(), detach_dispersion=detach)
+    model = Mowst(MLP(**SIZES), GCN(**SIZES), PowerGate(), detach_dispersion=detach)
     assert model(data.x, data.edge_index).confidence.requires_grad is not detach
 
 
@@ -170,7 +189,7 @@ def test_permutation_equivariance(model, data):
 
 
 def test_as_module_returns_one_tensor_and_explains(data):
-    model = Mowst(MLP(**SIZES), PyGGCN(**SIZES), PowerConfidence()).eval()
+    model = Mowst(MLP(**SIZES), PyGGCN(**SIZES), PowerGate()).eval()
     out = model(data.x, data.edge_index)
     for field in out._fields:
         assert torch.equal(model.as_module(field)(data.x, data.edge_index), getattr(out, field))
@@ -179,7 +198,11 @@ def test_as_module_returns_one_tensor_and_explains(data):
         algorithm=GNNExplainer(epochs=2),
         explanation_type="model",
         edge_mask_type="object",
-        model_config={"mode": "multiclass_classification", "task_level": "node", "return_type": "probs"},
+        model_config={
+            "mode": "multiclass_classification",
+            "task_level": "node",
+            "return_type": "probs",
+        },
     )
     assert explainer(data.x, data.edge_index, index=3).edge_mask.shape == (data.num_edges,)
     with pytest.raises(ValueError, match="unknown output 'logits'"):
@@ -191,18 +214,20 @@ def test_reset_parameters_draws_new_ones_and_resets_the_route(model):
     before = copy.deepcopy(model.state_dict())
     model.reset_parameters()
     assert model.route == "mixture"
-    for part in ("weak", "strong", "confidence"):
+    for part in ("weak", "strong", "gate"):
         weights = {
-            k: v for k, v in model.state_dict().items() if k.startswith(part) and k.endswith("weight") and v.dim() > 1
+            k: v
+            for k, v in model.state_dict().items()
+            if k.startswith(part) and k.endswith("weight") and v.dim() > 1
         }
         assert weights and all(not torch.equal(before[k], v) for k, v in weights.items())
 
 
 def test_repr_is_one_line():
-    model = Mowst(torch.nn.Sequential(torch.nn.Linear(6, 3)), PyGGCN(**SIZES), PowerConfidence())
+    model = Mowst(torch.nn.Sequential(torch.nn.Linear(6, 3)), PyGGCN(**SIZES), PowerGate())
     expected = (
         "Mowst(weak=Sequential(...), strong=GCN(6, 3, num_layers=2), "
-        "confidence=PowerConfidence(alpha=1.0, dispersion='variance'), mix='prob')"
+        "gate=PowerGate(alpha=1.0, dispersion='variance'), mix='prob')"
     )
     assert repr(model) == expected
 
@@ -210,7 +235,7 @@ def test_repr_is_one_line():
 def test_gcn_cannot_tell_two_nodes_apart_that_mowst_gcn_can(data):
     # Two nodes joined to each other: their GCN aggregations coincide, their features do not.
     x, edge_index = torch.randn(2, 6), torch.tensor([[0, 1], [1, 0]])
-    model = Mowst(MLP(**SIZES), GCN(**SIZES), PowerConfidence()).eval()
+    model = Mowst(MLP(**SIZES), GCN(**SIZES), PowerGate()).eval()
     out = model(x, edge_index)
     torch.testing.assert_close(out.strong[0], out.strong[1])
     assert (out.prob[0] - out.prob[1]).abs().max() > 1e-4
@@ -220,15 +245,21 @@ def test_gcn_cannot_tell_two_nodes_apart_that_mowst_gcn_can(data):
     ("parts", "message"),
     [
         ({"strong": torch.nn.Linear(6, 1)}, "the experts disagree"),
-        ({"strong": GCN(**{**SIZES, "out_channels": 4})}, r"weak logits \[30, 3\], strong logits \[30, 4\]"),
-        ({"strong": torch.nn.Flatten(0)}, r"Flatten must return logits of shape \[N, C\] with N = 30"),
-        ({"confidence": Fixed(1.5)}, r"Fixed must return confidences in \[0, 1\]: 30 of 30.*1.5"),
-        ({"confidence": torch.nn.Identity()}, r"shape \[N\] = \[30\], got \[30, 3\]"),
+        (
+            {"strong": GCN(**{**SIZES, "out_channels": 4})},
+            r"weak logits \[30, 3\], strong logits \[30, 4\]",
+        ),
+        (
+            {"strong": torch.nn.Flatten(0)},
+            r"Flatten must return logits of shape \[N, C\] with N = 30",
+        ),
+        ({"gate": Fixed(1.5)}, r"Fixed must return confidences in \[0, 1\]: 30 of 30.*1.5"),
+        ({"gate": torch.nn.Identity()}, r"shape \[N\] = \[30\], got \[30, 3\]"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
 def test_parts_that_break_the_contract_are_named(data, parts, message):
-    model = Mowst(**({"weak": MLP(**SIZES), "strong": GCN(**SIZES), "confidence": PowerConfidence()} | parts))
+    model = Mowst(**({"weak": MLP(**SIZES), "strong": GCN(**SIZES), "gate": PowerGate()} | parts))
     with pytest.raises(ValueError, match=message):
         model(data.x, data.edge_index)
 
@@ -241,15 +272,55 @@ def test_a_confidence_of_nan_is_named(data):
 
 def test_edge_weights_reach_the_expert_or_are_refused(data):
     weight = torch.rand(data.num_edges)
-    weighted = Mowst(MLP(**SIZES), PyGGCN(**SIZES), StepConfidence()).eval()
+    weighted = Mowst(MLP(**SIZES), PyGGCN(**SIZES), StepGate()).eval()
     out = weighted(data.x, data.edge_index, weight)
-    torch.testing.assert_close(out.strong, weighted.strong(data.x, data.edge_index, edge_weight=weight))
+    torch.testing.assert_close(
+        out.strong, weighted.strong(data.x, data.edge_index, edge_weight=weight)
+    )
     with pytest.raises(ValueError, match="GraphSAGE cannot use edge_weight"):
-        Mowst(MLP(**SIZES), GraphSAGE(**SIZES), StepConfidence())(data.x, data.edge_index, weight)
+        Mowst(MLP(**SIZES), GraphSAGE(**SIZES), StepGate())(data.x, data.edge_index, weight)
 
 
 def test_unknown_mix_and_route_list_the_known(model):
     with pytest.raises(ValueError, match=r"'probs'.*\['auto', 'prob', 'logit'\]"):
-        Mowst(model.weak, model.strong, model.confidence, mix="probs")
+        Mowst(model.weak, model.strong, model.gate, mix="probs")
     with pytest.raises(ValueError, match="'gnn'.*mixture"):
         model.route = "gnn"
+
+
+def test_graph_and_features_go_wherever_plain_tensors_go(model, data):
+    plain, kept = (
+        (data.x, data.edge_index),
+        (Features(data.x), Graph(data.edge_index, num_nodes=30)),
+    )
+    for ours, expected in zip(model(*kept), model(*plain), strict=True):
+        torch.testing.assert_close(ours, expected)
+    nodes = torch.tensor([3, 7])
+    for ours, expected in zip(model.outputs(*kept, nodes=nodes), model(*plain), strict=True):
+        torch.testing.assert_close(ours, expected[nodes])
+    for choice in ({}, {"threshold": 0.5}, {"budget": 0.3}):
+        assert torch.equal(model.predict(*kept, **choice), model.predict(*plain, **choice))
+
+
+def test_foreign_experts_get_plain_tensors(data):
+    class Foreign(torch.nn.Linear):
+        def forward(self, x, edge_index, edge_weight):
+            assert all(type(tensor) is torch.Tensor for tensor in (x, edge_index, edge_weight))
+            return super().forward(x)
+
+    graph = Graph(data.edge_index, torch.rand(data.num_edges), 30)
+    Mowst(torch.nn.Linear(6, 3), Foreign(6, 3), PowerGate())(Features(data.x), graph)
+    with pytest.raises(ValueError, match="GraphSAGE cannot use edge_weight"):
+        Mowst(torch.nn.Linear(6, 3), GraphSAGE(**SIZES), PowerGate())(data.x, graph)
+
+
+class Scaled(GCN):
+    def forward(self, x, edge_index):
+        return super().forward(x / x.abs().max(), edge_index)
+
+
+def test_a_forward_of_ones_own_in_a_subclass_gets_plain_tensors(data):
+    expert, nodes = Scaled(**SIZES).eval(), torch.tensor([3, 7])
+    model = Mowst(MLP(**SIZES), expert, PowerGate()).eval()
+    out = model.outputs(Features(data.x), Graph(data.edge_index, num_nodes=30), nodes=nodes)
+    torch.testing.assert_close(out.strong, expert(data.x, data.edge_index)[nodes])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mowst import GCN, MLP, LearnedConfidence, Mowst, PowerConfidence, build_expert
+from mowst import GCN, MLP, LearnedGate, Mowst, PowerGate, build_expert
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
 
@@ -27,7 +27,7 @@ def same_output(one, other, data):
 @pytest.mark.parametrize("route", ["mixture", "weak", "strong"])
 def test_round_trip_restores_output_settings_and_route(tmp_path, data, strong, route):
     expert = build_expert(strong, in_channels=6, out_channels=3, hidden_channels=16, dropout=0.3)
-    model = Mowst(MLP(**SIZES, dropout=0.2), expert, LearnedConfidence(8, in_channels=6), "logit", True)
+    model = Mowst(MLP(**SIZES, dropout=0.2), expert, LearnedGate(8, in_channels=6), "logit", True)
     model.route = route
     model.save(tmp_path / "model.safetensors")
     loaded = Mowst.load(tmp_path / "model.safetensors")
@@ -38,7 +38,7 @@ def test_round_trip_restores_output_settings_and_route(tmp_path, data, strong, r
 
 
 def test_a_foreign_module_is_passed_in_and_named_where_missing(tmp_path, data):
-    model = Mowst(MLP(**SIZES), OwnGNN(6, 3), PowerConfidence())
+    model = Mowst(MLP(**SIZES), OwnGNN(6, 3), PowerGate())
     model.save(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"strong part .*OwnGNN.* pass it as strong=\.\.\."):
         Mowst.load(tmp_path / "model.safetensors")
@@ -50,8 +50,10 @@ def test_a_foreign_module_is_passed_in_and_named_where_missing(tmp_path, data):
 
 
 def test_import_paths_in_a_file_are_followed_only_on_trust(tmp_path, data):
-    expert = build_expert("torch_geometric.nn.GCN", in_channels=6, out_channels=3, hidden_channels=16)
-    model = Mowst(MLP(**SIZES), expert, PowerConfidence())
+    expert = build_expert(
+        "torch_geometric.nn.GCN", in_channels=6, out_channels=3, hidden_channels=16
+    )
+    model = Mowst(MLP(**SIZES), expert, PowerGate())
     model.save(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="torch_geometric.nn.GCN.*trust=True"):
         Mowst.load(tmp_path / "model.safetensors")
@@ -59,17 +61,19 @@ def test_import_paths_in_a_file_are_followed_only_on_trust(tmp_path, data):
 
 
 def test_lazy_modules_are_saved_after_their_first_input(tmp_path, data):
-    model = Mowst(torch.nn.LazyLinear(3), GCN(**SIZES), PowerConfidence())
+    model = Mowst(torch.nn.LazyLinear(3), GCN(**SIZES), PowerGate())
     with pytest.raises(ValueError, match="weak.weight has no shape yet"):
         model.save(tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
     model(data.x, data.edge_index)
     model.save(tmp_path / "model.safetensors")
-    assert same_output(model, Mowst.load(tmp_path / "model.safetensors", weak=torch.nn.LazyLinear(3)), data)
+    assert same_output(
+        model, Mowst.load(tmp_path / "model.safetensors", weak=torch.nn.LazyLinear(3)), data
+    )
 
 
 def test_a_model_in_double_precision_is_loaded_as_one(tmp_path, data):
-    model = Mowst(MLP(**SIZES), GCN(**SIZES), LearnedConfidence(4)).double().eval()
+    model = Mowst(MLP(**SIZES), GCN(**SIZES), LearnedGate(4)).double().eval()
     model.save(tmp_path / "model.safetensors")
     x = data.x.double()
     loaded = Mowst.load(tmp_path / "model.safetensors").eval()
@@ -77,7 +81,7 @@ def test_a_model_in_double_precision_is_loaded_as_one(tmp_path, data):
 
 
 def test_torch_state_dict_keeps_the_route(tmp_path, data):
-    model, other = (Mowst(MLP(**SIZES), GCN(**SIZES), PowerConfidence()) for _ in range(2))
+    model, other = (Mowst(MLP(**SIZES), GCN(**SIZES), PowerGate()) for _ in range(2))
     model.route = "strong"
     torch.save(model.state_dict(), tmp_path / "state.pt")
     other.load_state_dict(torch.load(tmp_path / "state.pt"))
@@ -90,7 +94,7 @@ class Exploit:
 
 
 def test_files_that_are_no_models_are_refused(tmp_path):
-    model = Mowst(MLP(**SIZES), GCN(**SIZES), PowerConfidence())
+    model = Mowst(MLP(**SIZES), GCN(**SIZES), PowerGate())
     path = tmp_path / "model.safetensors"
     model.save(path)
     whole = path.read_bytes()
@@ -100,7 +104,9 @@ def test_files_that_are_no_models_are_refused(tmp_path):
             Mowst.load(path)
     for metadata, found in ((None, "None"), ({"format": "mowst-2", "spec": "{}"}, "'mowst-2'")):
         save_file({"x": torch.zeros(2)}, path, metadata=metadata)
-        with pytest.raises(ValueError, match=f"model.safetensors is of the format {found}, not 'mowst-model-3'"):
+        with pytest.raises(
+            ValueError, match=f"model.safetensors is of the format {found}, not 'mowst-model-4'"
+        ):
             Mowst.load(path)
     with pytest.raises(FileNotFoundError):
         Mowst.load(tmp_path / "missing.safetensors")

@@ -1,4 +1,6 @@
-r"""Both dispersions on arbitrary logits and on arbitrary segments of the simplex, its faces included."""
+r"""Both dispersions on arbitrary logits and on arbitrary segments of the simplex, its faces
+included.
+"""
 
 import pytest
 import torch
@@ -46,7 +48,8 @@ def test_convex_on_the_simplex(dispersion):
         p, q = torch.tensor(weights, dtype=torch.double).t().clamp(min=0) + 1e-300
         p, q = p / p.sum(), q / q.sum()
         one, other, middle = (
-            dispersion(prob.clamp(min=1e-300).log().unsqueeze(0)) for prob in (p, q, share * p + (1 - share) * q)
+            dispersion(prob.clamp(min=1e-300).log().unsqueeze(0))
+            for prob in (p, q, share * p + (1 - share) * q)
         )
         assert middle <= share * one + (1 - share) * other + 1e-9
 

@@ -1,5 +1,5 @@
-r"""Analytic gradients are those of finite differences, in double precision, for all that is differentiated by hand or
-guarded against infinite slopes; dispersion, the losses of two experts and the plain product are checked beside them.
+r"""Analytic gradients are those of finite differences, in double precision, for all that is
+differentiated by hand or guarded against infinite slopes.
 """
 
 from typing import get_args
@@ -9,14 +9,15 @@ import torch
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from mowst.graph.adjacency import Adjacency, Kind
-from mowst.graph.features import linear, sparse_features
-from mowst.graph.propagate import propagate
-from mowst.loss import mowst_loss, mowst_star_loss, reached_loss
-from mowst.nn import CONFIDENCES
-from mowst.nn.build import build_confidence
-from mowst.nn.contract import call_expert, takes_features
-from mowst.nn.experts import EXPERTS, build_expert
+from mowst.nn.build import build_expert, build_gate
+from mowst.nn.call import call_expert, takes_features
+from mowst.nn.loss import deferred_loss, mowst_loss, mowst_star_loss
+from mowst.nn.mowst import MowstOutput
+from mowst.nn.registry import EXPERTS, GATES
+from mowst.sparse import Features, Graph
+from mowst.sparse.features import linear
+from mowst.sparse.operators import Kind
+from mowst.sparse.propagate import propagate
 
 NODES, FEATURES, CLASSES = 7, 3, 4
 
@@ -32,11 +33,11 @@ def random_edges(directed):
     return edges if directed else torch.cat([edges, edges.flip(0)], dim=1)
 
 
-@pytest.mark.parametrize("name", sorted(set(CONFIDENCES.names()) - {"step"}))  # which has no slope
-def test_every_confidence_by_its_logits_features_and_parameters(name):
+@pytest.mark.parametrize("name", sorted(set(GATES.names()) - {"step"}))  # which has no slope
+def test_every_gate_by_its_logits_features_and_parameters(name):
     torch.manual_seed(0)
     sizes = {"hidden_channels": 4, "num_layers": 2}
-    gate = build_confidence(name, in_channels=FEATURES, num_classes=CLASSES, **sizes).double().eval()
+    gate = build_gate(name, in_channels=FEATURES, num_classes=CLASSES, **sizes).double().eval()
     names = [name for name, _ in gate.named_parameters()]
 
     def confidence(logits, x, *parameters):
@@ -44,38 +45,38 @@ def test_every_confidence_by_its_logits_features_and_parameters(name):
         return functional_call(gate, dict(zip(names, parameters, strict=True)), (logits,), more)
 
     parameters = [p.detach().requires_grad_() for p in gate.parameters()]
-    assert gradcheck(confidence, (double(NODES, CLASSES), double(NODES, FEATURES, seed=1), *parameters))
+    assert gradcheck(
+        confidence, (double(NODES, CLASSES), double(NODES, FEATURES, seed=1), *parameters)
+    )
 
 
 LOSSES = {
     "mowst": mowst_loss,
-    "star of probabilities": lambda *batch: mowst_star_loss(*batch, mix="prob"),
-    "star of logits": lambda *batch: mowst_star_loss(*batch, mix="logit"),
-    "second reached": lambda *batch: reached_loss(*batch, expert=1),
-    "last reached, normalized": lambda *batch: reached_loss(*batch, expert=2, normalize=True),
-    "last reached, floored": lambda *batch: reached_loss(*batch, expert=2, floor=0.2),
+    "deferred": deferred_loss,
+    "star of probabilities": lambda out, y: mowst_star_loss(out, y, mix="prob"),
+    "star of logits": lambda out, y: mowst_star_loss(out, y, mix="logit"),
 }
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_every_loss_of_three_experts_by_logits_and_confidences(loss):
+def test_every_loss_by_logits_and_confidence(loss):
     y = torch.arange(5) % CLASSES
-    logits = [double(5, CLASSES, seed=k) for k in range(3)]
-    gates = [double(5, seed=k).sigmoid().detach().requires_grad_() for k in (3, 4)]
-    assert gradcheck(lambda a, b, c, first, second: loss([a, b, c], [first, second], y), (*logits, *gates))
+    confidence = double(5, seed=2).sigmoid().detach().requires_grad_()
+    inputs = (double(5, CLASSES), double(5, CLASSES, seed=1), confidence)
+    assert gradcheck(lambda weak, strong, c: loss(MowstOutput(None, c, weak, strong), y), inputs)
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
 @pytest.mark.parametrize("directed", [True, False])
 def test_propagation_by_every_operator(kind, directed):
-    operator = Adjacency(random_edges(directed), num_nodes=NODES).operator(kind, torch.double)
+    operator = Graph(random_edges(directed), num_nodes=NODES).operator(kind, torch.double)
     assert operator.num_entries > 0
     assert gradcheck(lambda x: propagate(operator, x), (double(NODES, 2),))
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_layer_on_sparse_features(bias):
-    x = sparse_features((double(NODES, 9) * (double(NODES, 9, seed=1) > 0.7)).detach(), sparse=True)
+    x = Features((double(NODES, 9) * (double(NODES, 9, seed=1) > 0.7)).detach()).sparse(True)
     inputs = (double(2, 9, seed=2), *([double(2, seed=3)] if bias else []))
     assert gradcheck(lambda *weights: linear(x, *weights), inputs)
 
@@ -84,6 +85,12 @@ def test_the_layer_on_sparse_features(bias):
 @pytest.mark.parametrize("directed", [True, False])
 def test_every_expert_by_its_features(name, directed):
     torch.manual_seed(0)
-    sizes = {"in_channels": FEATURES, "hidden_channels": 8, "num_layers": 2, "out_channels": 2, "num_nodes": NODES}
+    sizes = {
+        "in_channels": FEATURES,
+        "hidden_channels": 8,
+        "num_layers": 2,
+        "out_channels": 2,
+        "num_nodes": NODES,
+    }
     expert, edges = build_expert(name, **sizes).double().eval(), random_edges(directed)
     assert gradcheck(lambda x: call_expert(expert, x, edges), (double(NODES, FEATURES),))

@@ -1,5 +1,5 @@
-r"""What is no graph, no task or no expert is told in one sentence, by ``fit`` and by the command line; what is merely
-odd is trained on.
+r"""Invalid graphs, tasks and experts raise a one-line error, in :obj:`fit` and on the command line.
+Odd but valid graphs train.
 """
 
 import numpy as np
@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from mowst import GCN, MLP, GraphTask, Mowst, PowerConfidence, fit, seed_everything
+from mowst import GCN, MLP, GraphTask, Mowst, PowerGate, TrainConfig, fit, seed_everything
 from mowst.cli import main
 
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
-SHORT = {"epochs": 3, "rounds": 1, "gate_folds": 2}
+SHORT = TrainConfig(epochs=3, rounds=1, gate_folds=2)
 
 
 class Returning(torch.nn.Module):
@@ -25,8 +25,8 @@ class Returning(torch.nn.Module):
         return self.change(self.lin(x))
 
 
-class Answering(torch.nn.Module):
-    r"""A confidence that is a function of the logits."""
+class FunctionGate(torch.nn.Module):
+    r"""A gate that is a function of the logits."""
 
     def __init__(self, function):
         super().__init__()
@@ -36,10 +36,10 @@ class Answering(torch.nn.Module):
         return self.function(logits)
 
 
-def trained(task, **parts):
+def train(task, **parts):
     seed_everything(0)
-    model = Mowst(**{"weak": MLP(**SIZES), "strong": GCN(**SIZES), "confidence": PowerConfidence()} | parts)
-    return fit(model, task, **SHORT)
+    model = Mowst(**{"weak": MLP(**SIZES), "strong": GCN(**SIZES), "gate": PowerGate()} | parts)
+    return fit(model, task, config=SHORT)
 
 
 REFUSED = {
@@ -49,44 +49,61 @@ REFUSED = {
     "complex": ({"strong": Returning(lambda z: z.to(torch.complex64))}, "of torch.complex64"),
     "sparse": ({"strong": Returning(lambda z: z.to_sparse())}, "torch.sparse_coo"),
     "tuple": ({"strong": Returning(lambda z: (z, z))}, "got tuple"),
-    "classes": ({"strong": Returning(lambda z: z[:, :2])}, "returns 2 classes, the task 'graph' has 3"),
-    "no gradient": ({"strong": Returning(torch.Tensor.detach)}, "the loss depends on no parameter of strong"),
-    "flags": ({"confidence": Answering(lambda z: z[:, 0] > 0)}, "floating point confidence .* of torch.bool"),
-    "column": ({"confidence": Answering(lambda z: z[:, :1].sigmoid())}, r"of shape \[N\] = \[30\], got \[30, 1\]"),
-    "outside": ({"confidence": Answering(lambda z: z[:, 0] + 9)}, r"must return confidences in \[0, 1\]"),
+    "classes": (
+        {"strong": Returning(lambda z: z[:, :2])},
+        "returns 2 classes, the task 'graph' has 3",
+    ),
+    "no gradient": (
+        {"strong": Returning(torch.Tensor.detach)},
+        "the loss does not depend on strong",
+    ),
+    "flags": (
+        {"gate": FunctionGate(lambda z: z[:, 0] > 0)},
+        "floating point confidence .* of torch.bool",
+    ),
+    "column": (
+        {"gate": FunctionGate(lambda z: z[:, :1].sigmoid())},
+        r"of shape \[N\] = \[30\], got \[30, 1\]",
+    ),
+    "outside": (
+        {"gate": FunctionGate(lambda z: z[:, 0] + 9)},
+        r"must return confidences in \[0, 1\]",
+    ),
 }
 
 
 @pytest.mark.parametrize(("parts", "message"), REFUSED.values(), ids=REFUSED)
 def test_parts_that_are_none_are_named(task, parts, message):
     with pytest.raises(ValueError, match=message):
-        trained(task, **parts)
+        train(task, **parts)
 
 
 @pytest.mark.parametrize("precision", [torch.double, torch.half, torch.bfloat16])
-def test_answers_in_another_precision_are_taken(task, precision):
-    wide = trained(task, strong=Returning(lambda z: z.to(precision)))
-    same = trained(task, strong=Returning(lambda z: z.to(precision).float()))
+def test_logits_in_another_precision_are_taken(task, precision):
+    wide = train(task, strong=Returning(lambda z: z.to(precision)))
+    same = train(task, strong=Returning(lambda z: z.to(precision).float()))
     assert wide.history[-1]["val_loss"] == same.history[-1]["val_loss"] and wide.route == same.route
-    confident = trained(task, confidence=Answering(lambda z: z.softmax(dim=-1)[:, 0].to(precision)))
-    assert 0 <= confident.weak_share <= 1
+    gated = train(task, gate=FunctionGate(lambda z: z.softmax(dim=-1)[:, 0].to(precision)))
+    assert 0 <= gated.deferred_share <= 1
 
 
-def test_what_is_no_task_or_model_is_told(task, data):
+def test_what_is_no_task_or_model_is_refused(task, data):
     with pytest.raises(TypeError, match=r"\(GraphTask.from_data makes one\), got Mowst and Data"):
-        trained(data)
+        train(data)
     with pytest.raises(TypeError, match="got GCN and GraphTask"):
         fit(GCN(**SIZES), task)
 
 
 def test_an_error_inside_an_expert_says_whose_it_is_and_on_what(task):
     with pytest.raises(RuntimeError) as error:
-        trained(task, strong=GCN(**SIZES | {"in_channels": 5}))
-    assert error.value.__notes__ == ["by the strong expert GCN(5, 3, num_layers=2) on x of [30, 6], torch.float32"]
+        train(task, strong=GCN(**SIZES | {"in_channels": 5}))
+    assert error.value.__notes__ == [
+        "by the strong expert GCN(5, 3, num_layers=2) on x of [30, 6], torch.float32"
+    ]
 
 
-def test_predictions_of_nan_are_no_answer(data):
-    model = Mowst(MLP(**SIZES), GCN(**SIZES), PowerConfidence())
+def test_predictions_of_nan_are_refused(data):
+    model = Mowst(MLP(**SIZES), GCN(**SIZES), PowerGate())
     data.x[3] = torch.nan
     for choice in ({}, {"threshold": 0.5}, {"sample": True}):
         with pytest.raises(FloatingPointError, match="of 30 predictions are NaN"):
@@ -99,31 +116,46 @@ def test_predictions_of_nan_are_no_answer(data):
 def test_weights_that_no_gcn_can_normalize_are_refused(data):
     data.edge_weight = torch.full((data.num_edges,), -1.0)
     with pytest.raises(ValueError, match="edge weights cannot be normalized"):
-        trained(GraphTask.from_data(data))
+        train(GraphTask.from_data(data))
 
 
 def write(folder, data: Data, **changes):
     r"""A folder that the command line reads; `None` leaves a file out."""
     folder.mkdir()
     split = np.where(data.train_mask, "train", np.where(data.val_mask, "val", "test"))
-    tables = {"features": data.x.numpy(), "edges": data.edge_index.t().numpy(), "labels": data.y.view(-1, 1).numpy()}
+    tables = {
+        "features": data.x.numpy(),
+        "edges": data.edge_index.t().numpy(),
+        "labels": data.y.view(-1, 1).numpy(),
+    }
     for stem, table in ({"splits": split.reshape(-1, 1)} | tables | changes).items():
         np.savetxt(folder / f"{stem}.csv", np.asarray(table), fmt="%s", delimiter=",")
     return str(folder)
 
 
-TOLD = {
+REFUSED_FOLDERS = {
     "no nodes": ({"features": np.empty((0, 6))}, "features.csv is empty"),
-    "one class": ({"labels": np.zeros((30, 1), int)}, "the labelled nodes hold 1 class; a task needs at least 2"),
-    "labels without sense": ({"labels": np.arange(30).reshape(-1, 1) - 3}, "2 labels are outside 0 to 26"),
-    "nan": ({"features": np.full((30, 6), np.nan)}, "180 NaN or infinite values, the first at node 0, column 0"),
+    "one class": (
+        {"labels": np.zeros((30, 1), int)},
+        "the number of classes with a labelled node is 1; it must be 2 or more",
+    ),
+    "labels without sense": (
+        {"labels": np.arange(30).reshape(-1, 1) - 3},
+        "2 labels are outside 0 to 26",
+    ),
+    "nan": (
+        {"features": np.full((30, 6), np.nan)},
+        "180 NaN or infinite values, the first at node 0, column 0",
+    ),
     "no edges, not even names": ({"edges": np.empty((0, 2))}, "edges.csv is empty"),
-    "a node too far": ({"edges": [[0, 30]]}, "edges.csv, row 1: '30' is no node"),
+    "a node too far": ({"edges": [[0, 30]]}, "edges.csv, row 1: '30' is not a node"),
 }
 
 
-@pytest.mark.parametrize(("changes", "message"), TOLD.values(), ids=TOLD)
-def test_the_command_line_tells_in_one_sentence(tmp_path, monkeypatch, capsys, data, changes, message):
+@pytest.mark.parametrize(("changes", "message"), REFUSED_FOLDERS.values(), ids=REFUSED_FOLDERS)
+def test_the_command_line_refuses_in_one_sentence(
+    tmp_path, monkeypatch, capsys, data, changes, message
+):
     monkeypatch.chdir(tmp_path)
     folder = write(tmp_path / "mine", data, **changes)
     assert main(["train", folder]) == 1
@@ -166,17 +198,26 @@ class GNN(torch.nn.Module):
     [
         ("self.lin(x)[:4]", "GNN must return logits of shape [N, C] with N = 30 nodes, got [4, 3]"),
         ("self.lin(x).long()", "got [30, 3] of torch.int64"),
-        ("self.lin(x) * float('nan')", "90 logits of the strong expert are not finite before any training"),
+        (
+            "self.lin(x) * float('nan')",
+            "90 logits of the strong expert are not finite before training",
+        ),
         (
             "self.lin(x) / (self.steps < 2)",
-            "epoch 2 of the strong alone turn; first not finite: the logits of the strong expert (45 of 45 values)",
+            "epoch 2 of the stage 'pretrain strong'; first not finite: the logits of the strong "
+            "expert (45 of 45 values)",
         ),
     ],
 )
-def test_the_command_line_names_a_gnn_that_breaks(tmp_path, monkeypatch, capsys, data, change, message):
+def test_the_command_line_names_a_gnn_that_breaks(
+    tmp_path, monkeypatch, capsys, data, change, message
+):
     monkeypatch.chdir(tmp_path)
     name = f"gnn_{abs(hash(change))}"  # modules are imported once
     (tmp_path / f"{name}.py").write_text(GNN.replace("CHANGE", change))
-    assert main(["train", write(tmp_path / "mine", data), "--strong", f"{name}.GNN", "--epochs", "4"]) == 1
+    assert (
+        main(["train", write(tmp_path / "mine", data), "--strong", f"{name}.GNN", "--epochs", "4"])
+        == 1
+    )
     captured = capsys.readouterr()
     assert message in captured.err and "Traceback" not in captured.err

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mowst.study import figures
-from mowst.study.figures import plot_answers, plot_confidence, plot_deferral_runs, plot_history
+from mowst.study.figures import plot_confidence, plot_deferral_runs, plot_history, plot_predictions
 
 
 @pytest.fixture(autouse=True)
@@ -14,16 +14,21 @@ def needs_matplotlib(request):
         pytest.importorskip("matplotlib")
 
 
-def test_the_curves_of_each_turn_follow_each_other(history):
+def test_the_curves_of_each_stage_follow_each_other(history):
     score, loss, confidence = plot_history(history).axes
-    turns = [line for line in score.lines]
-    assert [list(line.get_xdata()) for line in turns] == [[k, k + 1] for k in range(1, 13, 2)]
-    assert list(turns[0].get_ydata()) == pytest.approx([70, 80]) and turns[0].get_markevery() == [1]
-    assert [line.get_color() for line in turns] == 3 * [figures.COLORS["weak"], figures.COLORS["strong"]]
+    stages = list(score.lines)
+    assert [list(line.get_xdata()) for line in stages] == [[k, k + 1] for k in range(1, 13, 2)]
+    assert list(stages[0].get_ydata()) == pytest.approx([70, 80]) and stages[0].get_markevery() == [
+        1
+    ]
+    assert [line.get_color() for line in stages] == 3 * [
+        figures.COLORS["weak"],
+        figures.COLORS["strong"],
+    ]
     assert (loss.get_ylabel(), confidence.get_xlabel()) == ("validation loss", "evaluation")
     (legend,) = score.figure.legends
     names = [text.get_text() for text in legend.get_texts()]
-    assert names == ["weak alone", "strong alone", "weak turn", "strong turn"]
+    assert names == ["pretrain weak", "pretrain strong", "rounds: weak", "rounds: strong"]
 
 
 def test_an_expert_alone_has_no_confidence_to_draw(history):
@@ -40,22 +45,25 @@ def test_the_histogram_is_drawn_in_percent_with_a_row_for_each_round():
 
 
 def test_accuracy_and_number_of_nodes_in_every_bin(details):
-    top, _, _, bottom, degree, homophily = plot_answers([details, details]).axes
+    top, _, _, bottom, degree, homophily = plot_predictions([details, details]).axes
     scores = {line.get_label(): line.get_ydata() for line in top.lines}
-    assert scores["weak"][[0, 9]].tolist() == [0, 100] and scores["strong"][[0, 9]].tolist() == [100, 0]
+    assert scores["weak"][[0, 9]].tolist() == [0, 100] and scores["strong"][[0, 9]].tolist() == [
+        100,
+        0,
+    ]
     assert np.isnan(scores["mixture"][1:9]).all()
-    weak, passed = ([bar.get_height() for bar in bars] for bars in bottom.containers)
-    assert (weak[9], passed[9]) == (pytest.approx(95, rel=1e-4), pytest.approx(5, rel=1e-4))
-    assert sum(weak) + sum(passed) == pytest.approx(200)
+    weak, deferred = ([bar.get_height() for bar in bars] for bars in bottom.containers)
+    assert (weak[9], deferred[9]) == (pytest.approx(95, rel=1e-4), pytest.approx(5, rel=1e-4))
+    assert sum(weak) + sum(deferred) == pytest.approx(200)
     assert [text.get_text() for text in degree.texts] == ["40", "40", "80", "40"]
     assert [text.get_text() for text in degree.get_xticklabels()] == ["0", "1", "2-3", "4-7"]
     assert "20% have none" in homophily.get_xlabel()
     assert [text.get_text() for text in homophily.texts if text.get_text()] == ["160"]
 
 
-def test_of_few_nodes_no_accuracy_is_drawn(details):
+def test_the_accuracy_of_few_nodes_is_not_drawn(details):
     details["confidence"][:9] = 0.25
-    top = plot_answers([details]).axes[0]
+    top = plot_predictions([details]).axes[0]
     assert np.isnan([line.get_ydata()[2] for line in top.lines]).all()
 
 
@@ -64,7 +72,9 @@ def test_deferral_runs_from_the_weak_to_the_strong_expert_under_the_oracle(detai
     curves = {line.get_label(): line.get_ydata() for line in panel.lines}
     for name in ("gate", "random", "oracle"):
         assert curves[name][[0, -1]] == pytest.approx([50, 50])
-    assert curves["gate"] == pytest.approx(curves["oracle"]) and curves["gate"][50] == pytest.approx(100)
+    assert curves["gate"] == pytest.approx(curves["oracle"]) and curves["gate"][
+        50
+    ] == pytest.approx(100)
     assert set(curves["mixture"]) == {100}
 
 

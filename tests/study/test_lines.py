@@ -3,9 +3,13 @@ import threading
 
 import pytest
 
-from mowst.study.lines import append_line, claim, newest_lines, read_lines, read_runs
+from mowst.study.lines import append_line, claim, read_lines, read_runs, select_newest
 
-LINES = [{"id": "a", "test": 0.1, "text": "\u2028 ü \n"}, {"id": "b", "test": None}, {"id": "a", "test": 0.3}]
+LINES = [
+    {"id": "a", "test": 0.1, "text": "\u2028 ü \n"},
+    {"id": "b", "test": None},
+    {"id": "a", "test": 0.3},
+]
 
 
 @pytest.fixture
@@ -21,7 +25,7 @@ def test_lines_are_read_as_they_were_appended(path, tmp_path):
 
 
 def test_the_newest_line_of_an_id_counts(path):
-    assert newest_lines(read_lines(path)) == [LINES[2], LINES[1]]
+    assert select_newest(read_lines(path)) == [LINES[2], LINES[1]]
 
 
 def test_a_line_cut_off_anywhere_is_ignored_and_removed_and_nothing_else_is_lost(path):
@@ -47,10 +51,12 @@ def test_a_damaged_whole_line_is_named(path):
         read_lines(path)
 
 
-@pytest.mark.parametrize(("line", "told"), [("{}", "it lacks id, name"), ("[]", r"it is \[\]"), ("5", "it is 5")])
+@pytest.mark.parametrize(
+    ("line", "told"), [("{}", "it lacks id, name"), ("[]", r"it is \[\]"), ("5", "it is 5")]
+)
 def test_a_line_that_is_no_run_is_named(tmp_path, make_line, line, told):
     (tmp_path / "results.jsonl").write_text(f"{json.dumps(make_line())}\n{line}\n")
-    with pytest.raises(ValueError, match=f"results.jsonl, line 2 is no run: {told}"):
+    with pytest.raises(ValueError, match=f"results.jsonl, line 2 is not a run: {told}"):
         read_runs(tmp_path)
 
 
@@ -72,7 +78,9 @@ def test_many_writers_lose_nothing(tmp_path):
         thread.start()
     for thread in writers:
         thread.join()
-    assert {line["id"] for line in read_lines(path)} == {f"{writer}-{k}" for writer in range(4) for k in range(20)}
+    assert {line["id"] for line in read_lines(path)} == {
+        f"{writer}-{k}" for writer in range(4) for k in range(20)
+    }
 
 
 def test_a_claim_is_one_holders_until_it_ends(tmp_path):

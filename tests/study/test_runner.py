@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mowst.study import Cell, newest_lines, read_lines, run_study
+from mowst.study import RunSpec, read_lines, run_study, select_newest
 
 QUICK = {"epochs": 2, "rounds": 1, "hidden_channels": 4, "pretrain": "none", "gate_folds": 2}
 EXPERTS = """
@@ -41,7 +41,7 @@ EXPERTS = """
             return super().forward(*args, **kwargs)
 """
 
-CALL = f"run_study([Cell('digits', 'own.Waiting', 'strong', 0, 0, {QUICK})], 'study')"
+CALL = f"run_study([RunSpec('csbm', 'own.Waiting', 'strong', 0, 0, {QUICK})], 'study')"
 RUNNER = [sys.executable, "-c", f"from mowst.study import *; {CALL}"]
 
 
@@ -53,13 +53,14 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def cell(strong="gcn", seed=0):
-    return Cell("digits", strong, "strong", seed, seed, QUICK)
+def spec(strong="gcn", seed=0):
+    return RunSpec("csbm", strong, "strong", seed, seed, QUICK)
 
 
 def status(folder):
     return {
-        (line["strong"], line["seed"]): line["status"] for line in newest_lines(read_lines(folder / "results.jsonl"))
+        (line["strong"], line["seed"]): line["status"]
+        for line in select_newest(read_lines(folder / "results.jsonl"))
     }
 
 
@@ -81,9 +82,9 @@ def until(condition):
 
 
 def test_failures_and_deaths_are_lines_and_the_other_cells_go_on(here):
-    cells = [cell("own.Killed"), cell("own.Failing"), cell("own.Note"), cell("own.Note", seed=1)]
+    specs = [spec("own.Killed"), spec("own.Failing"), spec("own.Note"), spec("own.Note", seed=1)]
     shown = []
-    run_study(cells, "study", workers=2, threads=2, report=shown.append)
+    run_study(specs, "study", workers=2, threads=2, report=shown.append)
     expected = dict.fromkeys([("own.Note", 0), ("own.Note", 1)], "finished")
     expected |= dict.fromkeys([("own.Failing", 0), ("own.Killed", 0)], "failed")
     assert status(here / "study") == expected and len(shown) == 4
@@ -91,36 +92,40 @@ def test_failures_and_deaths_are_lines_and_the_other_cells_go_on(here):
     assert lines["own.Failing"]["error"].startswith("RuntimeError: broken on purpose (line ")
     assert "SIGKILL" in lines["own.Killed"]["error"]
     assert lines["own.Note"]["environment"]["threads"] == 1
-    assert (here / "study" / "runs" / cells[2].id / "details.safetensors").exists()
-    assert len(set(ran(here))) == 4, "each cell has a process of its own"
+    assert (here / "study" / "runs" / specs[2].id / "details.safetensors").exists()
+    assert len(set(ran(here))) == 4, "each run has a process of its own"
 
-    run_study(cells, "study", workers=2)
+    run_study(specs, "study", workers=2)
     assert len(ran(here)) == 4, "what has a line does not run again"
     (here / "repaired").touch()
-    run_study(cells, "study", retry_failed=True)
-    assert len(ran(here)) == 6 and status(here / "study") == expected | {("own.Failing", 0): "finished"}
+    run_study(specs, "study", retry_failed=True)
+    assert len(ran(here)) == 6 and status(here / "study") == expected | {
+        ("own.Failing", 0): "finished"
+    }
 
 
 def test_two_runners_on_one_folder_never_run_a_cell_twice(here):
-    cells = [cell("own.Failing"), *(cell("own.Note", seed) for seed in range(4))]
+    specs = [spec("own.Failing"), *(spec("own.Note", seed) for seed in range(4))]
     runners = [
         threading.Thread(target=run_study, args=(order, "study", 2), kwargs={"threads": 2})
-        for order in (cells, cells[::-1])
+        for order in (specs, specs[::-1])
     ]
     for runner in runners:
         runner.start()
     for runner in runners:
         runner.join()
     assert len(ran(here)) == 5
-    assert Counter(line["id"] for line in read_lines("study/results.jsonl")) == {cell.id: 1 for cell in cells}
+    assert Counter(line["id"] for line in read_lines("study/results.jsonl")) == {
+        spec.id: 1 for spec in specs
+    }
 
 
 def test_a_running_cell_is_left_to_its_runner_and_a_killed_one_runs_again(here):
-    waiting = cell("own.Waiting")
+    waiting = spec("own.Waiting")
     runner = threading.Thread(target=run_study, args=([waiting], "study"), daemon=True)
     runner.start()
     until(lambda: ran(here))
-    run_study([waiting, cell("own.Note")], "study")
+    run_study([waiting, spec("own.Note")], "study")
     assert status(here / "study") == {("own.Note", 0): "finished"}
     os.kill(int(ran(here)[0]), signal.SIGKILL)
     runner.join()
@@ -140,7 +145,7 @@ def test_a_killed_runner_and_its_worker_leave_nothing_behind(here):
     until(lambda: not running(ran(here)[0]))
     assert status(here / "study") == {}
     (here / "go").touch()
-    run_study([cell("own.Waiting")], "study")
+    run_study([spec("own.Waiting")], "study")
     assert status(here / "study") == {("own.Waiting", 0): "finished"}
 
 
@@ -150,7 +155,7 @@ def test_an_interrupted_runner_ends_its_workers(here):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_study([cell("own.Note"), cell("own.Waiting")], "study", workers=2, report=interrupt)
+        run_study([spec("own.Note"), spec("own.Waiting")], "study", workers=2, report=interrupt)
     assert not any(running(worker) for worker in ran(here))
     assert status(here / "study") == {("own.Note", 0): "finished"}
 

@@ -1,12 +1,21 @@
 import optuna
 import pytest
 
-from mowst.presets import preset
+from mowst.presets import load_preset
 from mowst.study import expand
-from mowst.study.space import SPACES, default_space, find_space, flat, holding, nested, paper_space, point_of
+from mowst.study.space import (
+    SPACES,
+    default_space,
+    find_point,
+    find_space,
+    fix_values,
+    flatten_settings,
+    nest_settings,
+    paper_space,
+)
 from mowst.train import METHODS
 
-OF_A_MIXTURE = {"mix", "pretrain", "confidence", "gate_features", "gate_args.hidden_channels"}
+OF_A_MIXTURE = {"mix", "pretrain", "gate", "gate_features", "gate_args.hidden_channels", "weak.lr"}
 
 
 def draws(space, method, strong, number=40):
@@ -18,12 +27,14 @@ def draws(space, method, strong, number=40):
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS.names())
 @pytest.mark.parametrize("strong", ["gcn", "gat", "h2gcn", "tuned-sage"])
 def test_every_point_is_a_run(space, method, strong):
     for params in draws(space, method, strong):
-        (cell,) = expand([{"data": "digits", "strong": strong, "method": method} | nested(params)])
-        assert flat(cell.settings) == params
+        (spec,) = expand(
+            [{"data": "digits", "strong": strong, "method": method} | nest_settings(params)]
+        )
+        assert flatten_settings(spec.settings) == params
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
@@ -34,12 +45,16 @@ def test_an_expert_alone_is_asked_nothing_about_a_mixture(space):
     assert not any("strong_args.norm" in params for params in draws(space, "weak", "gcn"))
 
 
-def test_settings_of_one_method_or_gate_are_asked_of_no_other():
-    for method, own, other in (("mowst", "weight_floor", "in_turns"), ("mowst-star", "in_turns", "weight_floor")):
-        for params in draws(default_space, method, "gcn"):
-            assert own in params and other not in params
-            assert ("confidence" in params) == ("mix" in params) == (params["gate_fit"] == "train")
-            assert ("gate_args.hidden_channels" in params) == (params.get("confidence") == "learned")
+def test_settings_of_one_gate_are_asked_of_no_other():
+    for params in draws(default_space, "mowst", "gcn"):
+        assert ("gate" in params) == ("mix" in params) == (params["gate_fit"] == "train")
+        assert ("gate_args.hidden_channels" in params) == (params.get("gate") == "learned")
+
+
+def test_a_method_of_ones_own_is_a_mixture_or_not():
+    for method in ("mowst.train.methods.MowstMethod", "mowst.train.methods.WeakMethod"):
+        for params in draws(default_space, method, "gcn", number=5):
+            assert ("weak.lr" in params) == ("strong_args.norm" in params) == ("Mowst" in method)
 
 
 def test_the_paper_searched_three_learning_rates_and_five_dropouts():
@@ -49,35 +64,47 @@ def test_the_paper_searched_three_learning_rates_and_five_dropouts():
 
 
 def test_names_with_a_dot_are_entries_of_a_dictionary():
-    settings = {"lr": 0.1, "strong_args": {"norm": None, "heads": 2}, "transforms": ["undirected"]}
-    assert flat(settings) == {"lr": 0.1, "strong_args.norm": None, "strong_args.heads": 2, "transforms": ["undirected"]}
-    assert nested(flat(settings)) == settings
+    settings = {
+        "lr": 0.1,
+        "weak.lr": 0.3,
+        "strong_args": {"norm": None, "heads": 2},
+        "transforms": [],
+    }
+    flattened = {"strong_args.norm": None, "strong_args.heads": 2, "transforms": []}
+    assert flatten_settings(settings) == {"lr": 0.1, "weak.lr": 0.3} | flattened
+    assert nest_settings(flatten_settings(settings)) == settings
 
 
 def test_what_is_held_is_not_asked_for_whatever_its_value():
-    space = holding(default_space, {"hidden_channels": 48, "confidence": "monotone"})
+    space = fix_values(default_space, {"hidden_channels": 48, "gate": "monotone"})
     for params in draws(space, "mowst", "gcn"):
-        assert not {"hidden_channels", "confidence", "gate_args.hidden_channels"} & params.keys()
+        assert not {"hidden_channels", "gate", "gate_args.hidden_channels"} & params.keys()
 
 
 @pytest.mark.parametrize(
     "data,name,strong",
-    [("digits", "default", "gcn"), ("amherst41", "default", "sage"), ("computers", "tuned", "tuned-gcn")],
+    [
+        ("digits", "default", "gcn"),
+        ("amherst41", "default", "sage"),
+        ("computers", "tuned", "tuned-gcn"),
+    ],
 )
 def test_a_preset_is_a_point_of_the_default_space(data, name, strong):
-    row = preset(data, name, strong)
-    point = point_of(row, default_space, "mowst", strong)
-    assert {key: point[key] for key in row.keys() & point.keys()} == {key: row[key] for key in row.keys() & point}
-    assert point["gate_fit"] == "validation" and "confidence" not in point, "the defaults hold"
-    paper = {"gate_fit": "train", "mix": "prob", "confidence": "learned"}
-    learned = point_of(row | paper, default_space, "mowst", strong)
+    row = load_preset(data, name, strong)
+    point = find_point(row, default_space, "mowst", strong)
+    assert {key: point[key] for key in row.keys() & point.keys()} == {
+        key: row[key] for key in row.keys() & point
+    }
+    assert point["gate_fit"] == "validation" and "gate" not in point, "the defaults hold"
+    paper = {"gate_fit": "train", "mix": "prob", "gate": "learned"}
+    learned = find_point(row | paper, default_space, "mowst", strong)
     assert learned["gate_args.hidden_channels"] == learned["hidden_channels"]
 
 
 @pytest.mark.parametrize("outside", [{"lr": 0.5}, {"hidden_channels": 48}, {"weight_decay": 0.123}])
 def test_settings_outside_of_a_space_are_no_point_of_it(outside):
-    assert point_of({}, default_space, "mowst", "gcn") is not None
-    assert point_of(outside, default_space, "mowst", "gcn") is None
+    assert find_point({}, default_space, "mowst", "gcn") is not None
+    assert find_point(outside, default_space, "mowst", "gcn") is None
 
 
 def test_a_space_of_ones_own_is_an_import_path():

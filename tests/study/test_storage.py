@@ -11,14 +11,18 @@ import pytest
 from optuna.trial import TrialState
 
 from mowst.study import storage as module
-from mowst.study.storage import claim, open_storage, process_of, recover
+from mowst.study.storage import claim_trial, identify_process, open_storage, recover_trials
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
 
 @pytest.fixture(params=["sqlite", "journal", "memory"])
 def study(request, tmp_path):
-    places = {"sqlite": f"sqlite:///{tmp_path}/sweep.db", "journal": f"{tmp_path}/sweep.log", "memory": None}
+    places = {
+        "sqlite": f"sqlite:///{tmp_path}/sweep.db",
+        "journal": f"{tmp_path}/sweep.log",
+        "memory": None,
+    }
     return optuna.create_study(storage=open_storage(places[request.param]))
 
 
@@ -35,26 +39,26 @@ def states(study):
 
 
 def test_a_living_process_is_told_from_a_dead_one_and_from_a_later_one_of_its_id():
-    mine = process_of(os.getpid())
+    mine = identify_process(os.getpid())
     assert mine[:2] == [socket.gethostname(), str(os.getpid())]
     child = os.fork()
     if not child:
         os._exit(0)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    assert process_of(child) is None  # a zombie
+    assert identify_process(child) is None  # a zombie
     os.waitpid(child, 0)
-    assert process_of(child) is None
+    assert identify_process(child) is None
 
 
 def test_trials_of_dead_processes_run_again_with_their_parameters(study):
-    host, number, start = process_of(os.getpid())
+    host, number, start = identify_process(os.getpid())
     dead = begin(study, [host, number, start + "0"])
-    claim(begin(study))
+    claim_trial(begin(study))
     begin(study, ["elsewhere", "1", "1"])
     begin(study)  # began just now: its process will write its name
-    assert recover(study) == 1
+    assert recover_trials(study) == 1
     assert states(study) == {"FAIL": 1, "RUNNING": 3, "WAITING": 1}
-    assert recover(study) == 0
+    assert recover_trials(study) == 0
     again = begin(study)
     assert again.params == dead.params and again.number == 4
 
@@ -62,7 +66,7 @@ def test_trials_of_dead_processes_run_again_with_their_parameters(study):
 def test_a_trial_is_run_at_most_three_times(study):
     begin(study, [socket.gethostname(), "0", ""])
     for run in range(3):
-        assert recover(study) == 1
+        assert recover_trials(study) == 1
         assert states(study)["WAITING"] == (run < 2)
         begin(study, [socket.gethostname(), "0", ""]) if run < 2 else None
     assert states(study) == {"FAIL": 3}
@@ -73,10 +77,10 @@ def test_a_relational_storage_hears_when_a_process_elsewhere_is_silent(tmp_path,
     study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/sweep.db"))
     trial = begin(study, ["elsewhere", "1", "1"])
     study._storage.record_heartbeat(trial._trial_id)
-    recover(study)
+    recover_trials(study)
     assert states(study) == {"RUNNING": 1}
     time.sleep(2.1)
-    recover(study)
+    recover_trials(study)
     assert states(study) == {"FAIL": 1, "WAITING": 1}
 
 
@@ -85,7 +89,10 @@ def test_sqlite_gives_a_waiting_trial_to_one_process_only(tmp_path):
     one, other = open_storage(place), open_storage(place)
     study = optuna.create_study(storage=one, study_name="s")
     study.enqueue_trial({"x": 0.5})
-    with one.engine.begin() as reader, closing(sqlite3.connect(tmp_path / "sweep.db", timeout=0)) as writer:
+    with (
+        one.engine.begin() as reader,
+        closing(sqlite3.connect(tmp_path / "sweep.db", timeout=0)) as writer,
+    ):
         reader.exec_driver_sql("SELECT * FROM trials")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             writer.execute("UPDATE trials SET state = 'RUNNING'")
@@ -98,7 +105,9 @@ def test_processes_that_open_a_new_database_at_once_all_get_it(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         opened = list(pool.map(open_storage, [place] * 4))
     optuna.create_study(storage=opened[0], study_name="s")
-    assert all([study.study_name for study in storage.get_all_studies()] == ["s"] for storage in opened)
+    assert all(
+        [study.study_name for study in storage.get_all_studies()] == ["s"] for storage in opened
+    )
 
 
 @pytest.mark.parametrize("place", ["sweep.db", "sweep.txt", ""])
@@ -120,7 +129,10 @@ def test_a_storage_that_cannot_be_opened_is_named(tmp_path, monkeypatch, place, 
     monkeypatch.chdir(tmp_path)
     for name in ("note.txt", "note.log"):
         (tmp_path / name).write_text("this is no storage\n" * 100)
-    with pytest.raises(ValueError, match=rf"the storage '{place}' cannot be opened \(.*{why}.*\): give a URL such as"):
+    with pytest.raises(
+        ValueError,
+        match=rf"the storage '{place}' cannot be opened \(.*{why}.*\): give a URL such as",
+    ):
         open_storage(place)
 
 

@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -13,25 +14,28 @@ from mowst import (
     MLP,
     GraphSAGE,
     GraphTask,
-    MonotoneConfidence,
+    MonotoneGate,
     Mowst,
     TrainConfig,
     fit,
     seed_everything,
 )
-from mowst.loss import mowst_loss, mowst_star_loss
-from mowst.train import METHODS
+from mowst.train import AcceptByScore, Stage, Trainer
 from mowst.train.batches import Batches
-from mowst.train.objective import Objective
-from mowst.train.turn import Turn
+from mowst.train.forward import StageForward
+from mowst.train.inputs import TaskInputs
+from mowst.train.methods import find_method
+from mowst.train.methods.method import compute_expert_loss
+from mowst.train.methods.mowst import compute_mowst_loss
+from mowst.train.methods.mowst_star import compute_star_loss
 
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
-SHORT = {"epochs": 4, "rounds": 1, "lr": 0.03, "gate_folds": 2}
-SAMPLES = torch_geometric.typing.WITH_PYG_LIB or torch_geometric.typing.WITH_TORCH_SPARSE
+SHORT = {"epochs": 3, "rounds": 1, "lr": 0.03, "gate_folds": 2}
+HAS_SAMPLER = torch_geometric.typing.WITH_PYG_LIB or torch_geometric.typing.WITH_TORCH_SPARSE
 
 
 def neighbor_sample(first, neighbours, seeds, num_neighbors, replace, directed):
-    r"""What PyG calls of torch-sparse, in plain Python."""
+    r"""The function of torch-sparse that PyG calls, in plain Python."""
     found, last = dict.fromkeys(seeds.tolist()), seeds.tolist()
     for size in num_neighbors:
         reached = []
@@ -47,7 +51,7 @@ def neighbor_sample(first, neighbours, seeds, num_neighbors, replace, directed):
 
 @pytest.fixture
 def sampler(monkeypatch):
-    if not SAMPLES:
+    if not HAS_SAMPLER:
         monkeypatch.setattr(torch_geometric.typing, "WITH_TORCH_SPARSE", True)
         op = SimpleNamespace(neighbor_sample=neighbor_sample)
         monkeypatch.setattr(torch.ops, "torch_sparse", op, raising=False)
@@ -55,23 +59,36 @@ def sampler(monkeypatch):
 
 def make_model(strong=GCN, seed=0, **kwargs):
     seed_everything(seed)
-    return Mowst(MLP(**SIZES, **kwargs), strong(**SIZES, **kwargs), MonotoneConfidence())
+    return Mowst(MLP(**SIZES, **kwargs), strong(**SIZES, **kwargs), MonotoneGate())
+
+
+def make_stage(learns, predicts="mixture", loss=None):
+    return Stage("test", learns[0], predicts, learns, AcceptByScore(), loss)
 
 
 def close(one, other, atol=1e-5):
-    return all(torch.allclose(a, b, atol=atol) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    return all(
+        torch.allclose(a, b, atol=atol)
+        for a, b in zip(one.parameters(), other.parameters(), strict=True)
+    )
 
 
-def epoch_of(task, graph, **settings):
-    batches = Batches(task, TrainConfig(**{"batches": "random", **settings}), graph)
-    draws = [draw for step in batches.steps() for draw in step]
-    for draw in draws:
-        with draw.seeded():
-            yield batches.make(draw)
+def make_batches(task, reads_graph, **settings):
+    return Batches(
+        task, TrainConfig(**{"batches": "random", **settings}), TaskInputs(task), reads_graph
+    )
+
+
+def iterate_epoch(task, reads_graph, **settings):
+    batches = make_batches(task, reads_graph, **settings)
+    for step in batches.draw_steps():
+        for draw in step:
+            with draw.seed_generators():
+                yield batches.make_batch(draw)
 
 
 @pytest.mark.parametrize(
-    ("graph", "settings"),
+    ("reads_graph", "settings"),
     [
         (False, {"num_parts": 8}),
         (True, {"num_parts": 20}),
@@ -80,97 +97,121 @@ def epoch_of(task, graph, **settings):
     ],
     ids=str,
 )
-def test_no_batch_has_a_single_training_node_whose_norm_has_no_variance(task, sampler, graph, settings):
+def test_every_batch_has_at_least_two_training_nodes(task, sampler, reads_graph, settings):
     assert task.index("train").numel() % 7 == 1
-    assert all(batch.rows.numel() >= 2 for _ in range(20) for batch in epoch_of(task, graph, **settings))
+    for _ in range(10):
+        assert all(
+            batch.rows.numel() >= 2 for batch in iterate_epoch(task, reads_graph, **settings)
+        )
 
 
-@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("reads_graph", [False, True])
 @pytest.mark.parametrize("num_parts", [1, 3, 100])
-def test_an_epoch_goes_once_through_the_training_nodes(task, graph, num_parts):
+def test_an_epoch_goes_once_through_the_training_nodes(task, reads_graph, num_parts):
     index, rows, shares = task.index("train"), [], []
-    for batch in epoch_of(task, graph, num_parts=num_parts):
+    for batch in iterate_epoch(task, reads_graph, num_parts=num_parts):
         rows.append(batch.rows)
         shares.append(batch.share)
-        assert torch.equal(batch.x, task.data.x[index[batch.rows]])
-        if graph:
-            assert torch.equal(batch.graph.x[batch.at], batch.x)
+        assert torch.equal(batch.x.x, task.data.x[index[batch.rows]])
+        if reads_graph:
+            assert torch.equal(batch.graph_x.x[batch.at], batch.x.x)
     assert torch.cat(rows).sort().values.equal(torch.arange(index.numel()))
     assert sum(shares) == pytest.approx(1)
 
 
+LOSSES = {"mowst": compute_mowst_loss, "mowst-star": partial(compute_star_loss, "prob")}
+
+
 @pytest.mark.parametrize("class_weight", [None, [1.0, 2.0, 5.0]])
-@pytest.mark.parametrize("trained", [("weak", "confidence"), ("weak",)])
-@pytest.mark.parametrize("route", ["mixture", "weak"])
-@pytest.mark.parametrize("name", ["mowst", "mowst-star"])
-def test_the_losses_of_an_epoch_sum_up_to_the_loss(task, class_weight, trained, route, name):
+@pytest.mark.parametrize(
+    ("learns", "predicts", "loss"),
+    [
+        (("weak", "gate"), "mixture", LOSSES["mowst"]),
+        (("weak", "gate"), "mixture", LOSSES["mowst-star"]),
+        (("weak",), "mixture", LOSSES["mowst"]),
+        (("weak",), "weak", partial(compute_expert_loss, "weak")),
+    ],
+)
+def test_the_losses_of_the_batches_add_up_to_the_loss(task, class_weight, learns, predicts, loss):
     task = GraphTask(task.data, task.masks, 3, class_weight=class_weight)
-    model = make_model()
-    model.route = route
-
-    def loss(*outputs):
-        kind = {"mowst": mowst_loss, "mowst-star": mowst_star_loss}[name]
-        return kind(*outputs, class_weight=task.class_weights)
-
-    objective = Objective(model, task, trained, loss)
-    assert not objective.reads_graph
-    total = sum(float(objective.loss(batch).detach()) for batch in epoch_of(task, False, num_parts=4))
-    assert total == pytest.approx(float(objective.loss().detach()), rel=1e-5)
+    forward = StageForward(make_model(), task, make_stage(learns, predicts, loss), TaskInputs(task))
+    assert not forward.reads_graph
+    total = sum(
+        float(forward.compute_loss(batch).detach())
+        for batch in iterate_epoch(task, False, num_parts=4)
+    )
+    assert total == pytest.approx(float(forward.compute_loss().detach()), rel=1e-5)
 
 
-def test_a_strong_turn_weighs_the_nodes_of_a_batch_by_what_the_weak_expert_leaves(task):
-    model = make_model()
-    for batch in epoch_of(task, True, num_parts=3):
-        seen = []
-        objective = Objective(model, task, ("strong",), lambda z, c, y, s=seen: s.append((z, c, y)) or z[1].sum())
-        objective.loss(batch)
-        (logits, (confidence,), y), nodes = seen[0], task.index("train")[batch.rows]
-        out = model.eval()(task.data.x, task.data.edge_index)
-        assert torch.allclose(confidence, out.confidence[nodes]) and torch.allclose(logits[0], out.weak[nodes])
+def test_a_strong_stage_reads_the_frozen_weak_expert_and_gate_on_the_nodes_of_the_batch(task):
+    model, seen = make_model(), []
+
+    def record(out, y, class_weight):
+        seen.append((out, y))
+        return out.strong.sum()
+
+    forward = StageForward(model, task, make_stage(("strong",), loss=record), TaskInputs(task))
+    assert forward.reads_graph
+    whole = model.eval()(task.data.x, task.data.edge_index)
+    for batch in iterate_epoch(task, True, num_parts=3):
+        forward.compute_loss(batch)
+        (out, y), nodes = seen.pop(), task.index("train")[batch.rows]
+        assert torch.allclose(out.confidence, whole.confidence[nodes])
+        assert torch.allclose(out.weak, whole.weak[nodes])
+        assert not (out.weak.requires_grad or out.confidence.requires_grad)
         assert torch.equal(y, task.data.y[nodes])
 
 
-@pytest.mark.parametrize("strong", [GCN, GraphSAGE, GIN, PyGGCN])
-@pytest.mark.parametrize("method", METHODS)
-def test_one_part_is_the_full_batch(task, method, strong):
-    _check_one_part(task, strong, method=method, gate_fit="train")
-
-
-@pytest.mark.parametrize("more", [{}, {"gate_fit": "folds"}, {"weight_floor": 0.5}])
-@pytest.mark.parametrize("method", ["mowst", "mowst-star"])
-def test_one_part_is_the_full_batch_with_every_gate(task, method, more):
-    if method == "mowst-star" and "weight_floor" in more:
-        more = {"in_turns": True}
-    _check_one_part(task, GCN, method=method, **more)
-
-
-def _check_one_part(task, strong, **settings):
-    full = make_model(strong)
-    expected = fit(full, task, **SHORT | settings)
-    part = make_model(strong)
-    result = fit(part, task, batches="random", num_parts=1, **SHORT | settings)
+def check_same_run(task, strong, one, other, **settings):
+    full, part = make_model(strong), make_model(strong)
+    method = settings.pop("method")
+    expected = fit(full, task, method, TrainConfig(**SHORT, **settings, **one))
+    result = fit(part, task, method, TrainConfig(**SHORT, **settings, **other))
     losses = [[record["loss"] for record in r.history] for r in (expected, result)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert close(full, part, atol=1e-3) and result.test == pytest.approx(expected.test)
 
 
-def test_gradients_of_an_epoch_are_accumulated(task):
+@pytest.mark.parametrize(
+    ("method", "strong", "gate_fit"),
+    [
+        ("mowst", GCN, "train"),
+        ("mowst", GCN, "validation"),
+        ("mowst", PyGGCN, "train"),
+        ("mowst-star", GIN, "train"),
+        ("strong", GraphSAGE, "train"),
+        ("weak", GCN, "train"),
+    ],
+)
+def test_one_part_is_the_full_batch(task, method, strong, gate_fit):
+    check_same_run(
+        task, strong, {}, {"batches": "random", "num_parts": 1}, method=method, gate_fit=gate_fit
+    )
+
+
+@pytest.mark.parametrize("method", ["mowst", "mowst-star", "weak", "strong"])
+def test_all_neighbours_of_all_training_nodes_are_the_full_batch(task, sampler, method):
+    sampled = {"batches": "neighbor", "num_neighbors": (-1, -1)}
+    check_same_run(task, GCN, {}, sampled, method=method, gate_fit="train")
+
+
+def test_gradients_of_batches_are_accumulated(task):
     r"""All batches in one step are one step on the whole loss, where no expert reads the graph."""
     models = []
     for settings in ({}, {"batches": "random", "num_parts": 5, "batches_per_step": 5}):
         models.append(make_model())
-        turn = Turn("test", models[-1], ("weak", "confidence"), mowst_loss, TrainConfig(epochs=3, **settings))
-        losses = [record["loss"] for record in turn.run(task)]
-        assert len(losses) == 3
+        trainer = Trainer(models[-1], task, find_method("mowst"), TrainConfig(epochs=3, **settings))
+        trainer.run_stage(make_stage(("weak", "gate"), loss=compute_mowst_loss))
+        assert len(trainer.history) == 3
     assert close(*models)
 
 
-def test_batch_statistics_are_of_the_batch(task):
-    expert = GCN(**SIZES, norm="batch_norm")
+def test_batch_statistics_are_those_of_the_batch(task):
+    model = make_model(partial(GCN, norm="batch_norm"))
     seen = []
-    expert.norms[0].register_forward_hook(lambda _, args, out: seen.append(args[0].size(0)))
-    for batch in epoch_of(task, True, num_parts=3):
-        expert(batch.graph.x, batch.graph.edge_index)
+    model.strong.norms[0].register_forward_hook(lambda _, args, out: seen.append(args[0].size(0)))
+    for batch in iterate_epoch(task, True, num_parts=3):
+        model.logits("strong", batch.graph_x, batch.graph)
     assert seen == [10, 10, 10]
 
 
@@ -179,75 +220,47 @@ def test_edge_weights_are_those_of_the_edges(task, strong):
     data = copy.copy(task.data)
     data.edge_weight = torch.rand(data.num_edges)
     task = GraphTask(data, task.masks, 3)
-    _check_one_part(task, strong, method="strong")
-    for batch in epoch_of(task, True, num_parts=2):
-        assert batch.graph.edge_weight.shape == batch.graph.edge_index.shape[1:]
+    check_same_run(task, strong, {}, {"batches": "random", "num_parts": 1}, method="strong")
+    weights = torch.zeros(30, 30).index_put_(tuple(data.edge_index), data.edge_weight)
+    for batch in iterate_epoch(task, True, num_parts=2):
+        source, target = batch.graph.nodes[batch.graph.edge_index]
+        assert torch.equal(batch.graph.edge_weight, weights[source, target])
 
 
-def test_what_is_random_in_a_batch_follows_its_seed_alone(task):
-    batches = Batches(task, TrainConfig(batches="random"), graph=False)
-    first, second = (draw for step in batches.steps(size=2)[:1] for draw in step)
+def test_random_numbers_in_a_batch_follow_its_seed_alone(task):
+    first, second = make_batches(task, False).draw_steps(size=2)[0]
     drawn = []
     for order in ((first, second), (second, first)):
         numbers = {}
         for draw in order:
-            with draw.seeded():
+            with draw.seed_generators():
                 numbers[draw.seed] = float(torch.rand(()))
         drawn.append(numbers)
     assert drawn[0] == drawn[1] and first.seed != second.seed
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_parts": 2}, "num_parts changes nothing with batches='full'"),
-        ({"batches": "neighbor", "num_parts": 2}, "num_parts changes nothing with batches='neighbor'"),
-        ({"batches": "random", "batch_size": 8}, "batch_size changes nothing with batches='random'"),
-        ({"batches": "random", "num_neighbors": (5,)}, "num_neighbors changes nothing"),
-        ({"batches_per_step": 2}, "batches_per_step changes nothing"),
-        ({"batches": "random", "num_parts": 0}, "num_parts must be a whole number of at least 1"),
-        ({"batches": "neighbor", "num_neighbors": (5, 0)}, "num_neighbors must be numbers above zero, or -1"),
-        ({"batches": "cluster"}, "batches must be one of"),
-        ({"precision": "16"}, "precision must be one of"),
-    ],
-)
-def test_settings_that_change_nothing_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        TrainConfig(**settings)
-
-
 def test_experts_with_weights_for_each_node_are_refused(task):
-    model = Mowst(MLP(**SIZES), LINKX(**SIZES, num_nodes=30), MonotoneConfidence())
+    model = Mowst(MLP(**SIZES), LINKX(**SIZES, num_nodes=30), MonotoneGate())
     with pytest.raises(ValueError, match="LINKX has weights for each node"):
-        fit(model, task, batches="random")
-    fit(model, task, method="weak", batches="random", epochs=2)
+        fit(model, task, config=TrainConfig(batches="random"))
+    fit(model, task, method="weak", config=TrainConfig(batches="random", epochs=2))
 
 
-@pytest.mark.skipif(SAMPLES, reason="the sampler is here")
-def test_a_missing_sampler_is_named_before_anything_runs(task, tmp_path):
+@pytest.mark.skipif(HAS_SAMPLER, reason="a sampler is installed")
+def test_a_missing_sampler_is_named_before_training(task, tmp_path):
     with pytest.raises(ImportError, match="pip install pyg-lib"):
-        fit(make_model(), task, batches="neighbor", run_dir=tmp_path / "run")
+        fit(make_model(), task, config=TrainConfig(batches="neighbor"), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_all_neighbours_of_all_training_nodes_are_the_full_batch(task, sampler, method):
-    full = make_model()
-    fit(full, task, method=method, **SHORT)
-    sampled = make_model()
-    fit(sampled, task, method=method, batches="neighbor", num_neighbors=(-1, -1), **SHORT)
-    assert close(full, sampled, atol=1e-3)
-
-
-def test_sampled_neighbours(task, sampler):
-    made = list(epoch_of(task, True, batches="neighbor", batch_size=4, num_neighbors=(2,)))
+def test_the_number_of_neighbours_is_sampled(task, sampler):
+    made = list(iterate_epoch(task, True, batches="neighbor", batch_size=4, num_neighbors=(2,)))
     assert [batch.rows.numel() for batch in made] == [4, 4, 4, 3]
     assert all(batch.graph.num_nodes <= 4 + 2 * 4 for batch in made)
 
 
-@pytest.mark.parametrize("method", ["mowst", "mowst-star"])
-def test_runs_on_sampled_neighbours(task, sampler, method):
-    model, settings = make_model(), {"batches": "neighbor", "batch_size": 4, "num_neighbors": (3, 3)}
-    result = fit(model, task, method=method, **SHORT | settings | {"epochs": 12})
-    losses = [record["loss"] for record in result.history if record["turn"] == "strong alone"]
+def test_training_on_sampled_neighbours_lowers_the_loss(task, sampler):
+    settings = {"batches": "neighbor", "batch_size": 4, "num_neighbors": (3, 3)}
+    result = fit(make_model(), task, "strong", TrainConfig(**SHORT | settings | {"epochs": 8}))
+    losses = [record["loss"] for record in result.history]
     assert losses[-1] < losses[0]

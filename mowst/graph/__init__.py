@@ -1,1 +1,0 @@
-"""Graphs and features as constant sparse matrices, and their products."""

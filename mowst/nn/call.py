@@ -1,0 +1,265 @@
+r"""What an expert and a gate take and return, checked where they are called."""
+
+import inspect
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mowst.nn.conditional import extract_subgraph, find_fastest_form, split_layers, takes_graph
+from mowst.nn.dispersion import two_class_logits
+from mowst.sparse.features import Features, as_tensor
+from mowst.sparse.graph import Graph, as_graph
+from mowst.sparse.layerwise import LayerCache, Trace
+
+# On more nodes, hidden layers cost more memory than the bookkeeping of chunks costs time.
+MAX_NODES = 2**19
+# The number of nodes of a chunk.
+CHUNK = 2**16
+
+
+def takes_edges(expert: torch.nn.Module) -> bool:
+    r"""Returns whether the forward of an expert takes the graph: a parameter of PyG's name
+    (:obj:`edge_index`, or :obj:`adj...`), a second one without a default, or :obj:`*args`.
+    """
+    required = 0
+    for parameter in _read_parameters(type(expert).forward):
+        if parameter.kind is parameter.VAR_POSITIONAL or parameter.name == "edge_index":
+            return True
+        if parameter.name.startswith("adj"):
+            return True
+        positional = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        required += positional and parameter.default is parameter.empty
+    return required > 1
+
+
+def takes_features(gate: torch.nn.Module) -> bool:
+    r"""Returns whether the forward of a gate takes the node features: it names a parameter
+    :obj:`x`.
+    """
+    return any(parameter.name == "x" for parameter in _read_parameters(type(gate).forward))
+
+
+def call_expert(
+    expert: torch.nn.Module,
+    x: Features | Tensor,
+    edge_index: Any = None,
+    edge_weight: Tensor | None = None,
+    nodes: Tensor | None = None,
+    cache: LayerCache | None = None,
+    trace: Trace | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    r"""Returns the logits of an expert for all nodes or for some, as :obj:`expert(x)` or
+    :obj:`expert(x, edge_index[, edge_weight=])`.
+
+    Experts of this package take :class:`~mowst.sparse.features.Features` and a
+    :class:`~mowst.sparse.graph.Graph` as they are. Other modules get plain tensors, and PyG's
+    models the form of the graph on which they run fastest. An expert that is a mixture returns its
+    log-probabilities.
+
+    For some nodes, an expert that reads the graph runs layer by layer on the nodes that it needs,
+    or on a subgraph, if that is possible and cheaper (:mod:`mowst.nn.conditional`), and on all
+    nodes otherwise. On large graphs, layers run in chunks of nodes in evaluation mode without
+    gradients.
+
+    Args:
+        expert (torch.nn.Module): The expert.
+        x (Features or torch.Tensor): The node features.
+        edge_index (Graph, torch.Tensor or SparseTensor, optional): The graph. (default:
+            :obj:`None`)
+        edge_weight (torch.Tensor, optional): The edge weights of a plain :obj:`edge_index`.
+            (default: :obj:`None`)
+        nodes (torch.Tensor, optional): The ids of the nodes to predict. All nodes if :obj:`None`.
+            (default: :obj:`None`)
+        cache (LayerCache, optional): The rows that this expert has computed before. It also sets
+            how many nodes are computed at a time. (default: :obj:`None`)
+        trace (list, optional): Collects the number of nodes and edges of each layer that ran for
+            some nodes. (default: :obj:`None`)
+        **kwargs (optional): Additional arguments of the expert.
+
+    Returns:
+        torch.Tensor: Logits in the precision of the features. The one logit of a binary expert is
+            expanded to two.
+
+    Shapes:
+        - **x:** :math:`(N, F)`, **edge_index:** :math:`(2, E)`, **edge_weight:** :math:`(E)`,
+          **nodes:** :math:`(n)`
+        - **output:** :math:`(N, C)` or :math:`(n, C)`
+
+    Raises:
+        ValueError: If edge weights are given to an expert that takes the graph but cannot use
+            weights (PyG's GraphSAGE, GIN and GAT would ignore them), if the graph is missing, or if
+            the output is not of shape :math:`(N, C)` or not floating point.
+    """
+    name = type(expert).__name__
+    if takes_edges(expert):
+        if edge_index is None:
+            raise ValueError(f"{name} reads the graph: give edge_index")
+        if isinstance(edge_index, Graph):
+            as_graph(edge_index, edge_weight, x.shape[0])
+        weighted = edge_weight is not None or (
+            isinstance(edge_index, Graph) and edge_index.edge_weight is not None
+        )
+        if weighted and not _takes_edge_weight(expert):
+            raise ValueError(
+                f"{name} cannot use edge_weight and would ignore it: drop the weights, or take an "
+                "expert whose forward has an edge_weight (GCN has one)"
+            )
+    log_prob = getattr(expert, "log_prob", None)
+    if log_prob is not None and hasattr(expert, "gate"):  # a mixture
+        return log_prob(x, edge_index, edge_weight, nodes=nodes, cache=cache, trace=trace, **kwargs)
+    if not takes_graph(expert):
+        x = as_tensor(x)
+        _clear_cached(expert)
+    if (
+        cache is None
+        and x.shape[0] > MAX_NODES
+        and not torch.is_grad_enabled()
+        and not expert.training
+    ):
+        cache = LayerCache(CHUNK, keep=False)
+    if cache is None and (nodes is None or _is_every(nodes, x.shape[0])):
+        logits = _run_all(expert, x, edge_index, edge_weight, None, kwargs)
+    elif not takes_edges(expert):
+        logits = _run_rows(expert, x, nodes, cache)
+    else:
+        logits = _run_some(expert, x, edge_index, edge_weight, nodes, cache, trace, kwargs)
+    return two_class_logits(logits.to(x.dtype) if x.dtype.is_floating_point else logits)
+
+
+def call_gate(gate: torch.nn.Module, logits: Tensor, x: Features | Tensor) -> Tensor:
+    r"""Returns the confidence of shape :math:`(N)`, as :obj:`gate(logits)` or
+    :obj:`gate(logits, x=x)`.
+
+    Raises:
+        ValueError: If the result is not of shape :math:`(N)`, not floating point, or leaves
+            :math:`[0, 1]`.
+        FloatingPointError: If it contains NaN.
+    """
+    value = gate(logits, x=as_tensor(x)) if takes_features(gate) else gate(logits)
+    name = type(gate).__name__
+    if not _is_float(value) or value.shape != logits.shape[:1]:
+        raise ValueError(
+            f"{name} must return a floating point confidence of shape [N] = [{logits.size(0)}], "
+            f"got {_describe(value)}"
+        )
+    inside = (value >= 0) & (value <= 1)
+    if not inside.all():
+        bad = value[~inside]
+        count = int(bad.isnan().sum())
+        if count > 0:
+            raise FloatingPointError(f"{count} of {value.numel()} confidences of {name} became NaN")
+        raise ValueError(
+            f"{name} must return confidences in [0, 1]: {bad.numel()} of {value.numel()} are "
+            f"outside, for example {float(bad[0]):.4g}"
+        )
+    return value.to(logits.dtype)
+
+
+def _is_every(nodes: Tensor, num_nodes: int) -> bool:
+    return nodes.numel() == num_nodes and nodes.equal(torch.arange(num_nodes, device=nodes.device))
+
+
+def _run_rows(
+    expert: torch.nn.Module, x: Features | Tensor, nodes: Tensor | None, cache: LayerCache | None
+) -> Tensor:
+    if nodes is None:
+        nodes = torch.arange(x.shape[0], device=x.device)
+    size = None if cache is None else cache.chunk_size
+    logits = []
+    for part in nodes.split(size or max(nodes.numel(), 1)):
+        rows = x.rows(part) if isinstance(x, Features) else x[part]
+        logits.append(_run_all(expert, rows, None, None, None, {}))
+    return torch.cat(logits)
+
+
+def _run_some(
+    expert: torch.nn.Module,
+    x: Features | Tensor,
+    edge_index: Any,
+    edge_weight: Tensor | None,
+    nodes: Tensor | None,
+    cache: LayerCache | None,
+    trace: Trace | None,
+    kwargs: dict[str, Any],
+) -> Tensor:
+    layers = None if kwargs else split_layers(expert, x, edge_index, edge_weight)
+    if cache is not None and layers is not None:
+        return cache.logits(layers, nodes, trace)
+    if nodes is not None and layers is not None:
+        logits = layers.logits(nodes, trace)
+        if logits is not None:
+            return logits
+    elif nodes is not None and not kwargs:
+        subgraph = extract_subgraph(expert, x.shape[0], edge_index, edge_weight, nodes)
+        if subgraph is not None:
+            subset, edges, weight, at = subgraph
+            return _run_all(expert, x[subset], edges, weight, trace, {})[at]
+    if cache is None:
+        logits = _run_all(expert, x, edge_index, edge_weight, trace, kwargs)
+        return logits if nodes is None else logits.index_select(0, nodes)
+    return cache.take_rows(
+        lambda: _run_all(expert, x, edge_index, edge_weight, trace, kwargs),
+        (x, edge_index, edge_weight),
+        nodes,
+    )
+
+
+def _run_all(
+    expert: torch.nn.Module,
+    x: Features | Tensor,
+    edge_index: Any,
+    edge_weight: Tensor | None,
+    trace: Trace | None,
+    kwargs: dict[str, Any],
+) -> Tensor:
+    if not takes_edges(expert):
+        logits = expert(x)
+    else:
+        edges, weight = find_fastest_form(expert, x, edge_index, edge_weight)
+        if weight is not None:
+            kwargs = {**kwargs, "edge_weight": weight}
+        logits = expert(x, edges, **kwargs)
+    if not _is_float(logits) or logits.dim() not in (1, 2) or logits.size(0) != x.shape[0]:
+        raise ValueError(
+            f"{type(expert).__name__} must return logits of shape [N, C] with N = {x.shape[0]} "
+            f"nodes, got {_describe(logits)}"
+        )
+    if trace is not None:
+        trace.append((x.shape[0], as_graph(edge_index, num_nodes=x.shape[0]).num_edges))
+    return logits
+
+
+def _clear_cached(expert: torch.nn.Module) -> None:
+    # PyG's layers with cached=True would answer from the first graph that they saw.
+    for module in expert.modules():
+        if getattr(module, "cached", False):
+            for name in ("_cached_edge_index", "_cached_adj_t", "_cached_x"):
+                if hasattr(module, name):
+                    setattr(module, name, None)
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided
+
+
+def _describe(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    if _is_float(value):
+        return f"{list(value.shape)}"
+    return f"{list(value.shape)} of {value.dtype}, {value.layout}"
+
+
+def _takes_edge_weight(expert: torch.nn.Module) -> bool:
+    if not getattr(expert, "supports_edge_weight", True):
+        return False
+    parameters = _read_parameters(type(expert).forward)
+    return any(p.name == "edge_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+@lru_cache(maxsize=256)
+def _read_parameters(forward: Any) -> tuple[inspect.Parameter, ...]:
+    return tuple(inspect.signature(forward).parameters.values())[1:]  # without self

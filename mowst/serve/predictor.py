@@ -1,0 +1,257 @@
+r"""Predictions for some nodes of a graph that changes."""
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from mowst.nn.evaluating import evaluating
+from mowst.nn.mowst import EXPERTS, Mowst
+from mowst.nn.routing import route_nodes, routing_rule
+from mowst.sparse import Features, Graph
+from mowst.sparse.layerwise import LayerCache, Trace
+
+
+@dataclass(frozen=True)
+class Statistics:
+    r"""The cost of one call of :meth:`Predictor.predict`.
+
+    Args:
+        num_nodes: The number of different nodes.
+        deferred_share: The share of them that the strong expert ran for.
+        touched_nodes: The rows that layers of graph experts computed, summed over the layers.
+        touched_edges: The edges that they read, summed over the layers.
+        milliseconds: The time of the call.
+    """
+
+    num_nodes: int
+    deferred_share: float
+    touched_nodes: int
+    touched_edges: int
+    milliseconds: float
+
+
+class Prediction(NamedTuple):
+    r"""The result of :meth:`Predictor.predict`.
+
+    Shapes:
+        - **labels:** predicted classes :math:`(n)`
+        - **prob:** class probabilities :math:`(n, C)`
+        - **deferred:** whether the strong expert ran for the node :math:`(n)`
+    """
+
+    labels: Tensor
+    prob: Tensor
+    deferred: Tensor
+    statistics: Statistics
+
+
+def _lock(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    @torch.no_grad()
+    def locked(self: "Predictor", *args: Any, **kwargs: Any) -> Any:
+        with self._mutex:
+            return method(self, *args, **kwargs)
+
+    return locked
+
+
+class Predictor:
+    r"""Predicts some nodes of a graph that may change. The predictions are those of
+    :meth:`~mowst.nn.mowst.Mowst.predict` on the current graph. The strong expert runs for the
+    deferred nodes, on what its layers need. Invalid ids, features and edges raise a
+    :class:`ValueError` and change nothing. Calls from several threads wait for each other.
+
+    With :obj:`cache=True`, rows that a layer computed are kept until the weights change, or
+    features, edges or degrees at most :math:`l` hops away for layer :math:`l`. An expert that
+    cannot run layer by layer, such as GAT, keeps its logits of all nodes until anything changes.
+
+    Args:
+        model (Mowst): The trained model.
+        data (Data): The graph, with :obj:`x`, :obj:`edge_index` and optionally :obj:`edge_weight`.
+            It is not copied and must not be changed in place.
+        threshold, budget (float, optional): See :meth:`~mowst.nn.mowst.Mowst.predict`. A budget is
+            a share of the nodes of each call. Without both, the prediction follows the model's
+            route. (default: :obj:`None`)
+        cache (bool, optional): If set to :obj:`True`, rows of layers are kept between calls.
+            (default: :obj:`False`)
+        chunk_size (int, optional): The number of nodes that a layer computes at a time.
+            (default: :obj:`None`)
+        folder (str, optional): An existing folder for rows of layers in memory-mapped files, which
+            are deleted with this object. (default: :obj:`None`)
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If the data are no graph, or both a threshold and a budget are given.
+    """
+
+    def __init__(
+        self,
+        model: Mowst,
+        data: Data,
+        *,
+        threshold: float | None = None,
+        budget: float | None = None,
+        cache: bool = False,
+        chunk_size: int | None = None,
+        folder: str | PathLike[str] | None = None,
+    ) -> None:
+        x, edge_index = data.get("x"), data.get("edge_index")
+        if not isinstance(x, Tensor) or not isinstance(edge_index, Tensor):
+            raise ValueError(f"data must have x and edge_index, such as task.data, got {data!r}")
+        if not x.is_floating_point():
+            raise ValueError(f"features must be floating point, got {x.dtype}")
+        if folder is not None and not Path(folder).is_dir():
+            raise FileNotFoundError(f"the folder '{folder}' for hidden rows does not exist")
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+        self.model = model
+        self._rule = routing_rule(threshold, budget, False, None)
+        self._graph = Graph(edge_index, data.get("edge_weight"), x.size(0))
+        self._mutex = threading.RLock()
+        self._folder = None if folder is None else TemporaryDirectory(prefix="mowst-", dir=folder)
+        self._caches: dict[str, LayerCache] = {}
+        if cache or chunk_size is not None or folder is not None:
+            for expert in EXPERTS:
+                place = None
+                if self._folder is not None:
+                    place = Path(self._folder.name, expert)
+                    place.mkdir()
+                self._caches[expert] = LayerCache(chunk_size, place, keep=cache)
+        self._state: dict[str, Any] | None = {} if cache else None
+        self._set_x(x)
+
+    @property
+    def num_nodes(self) -> int:
+        r"""The current number of nodes."""
+        return self._graph.num_nodes
+
+    @property
+    def data(self) -> Data:
+        r"""The current graph."""
+        graph = self._graph
+        return Data(x=self._x, edge_index=graph.edge_index, edge_weight=graph.edge_weight)
+
+    @_lock
+    def predict(self, node_ids: Tensor | Sequence[int]) -> Prediction:
+        r"""Predicts the nodes of the given ids :math:`(n)`, which may repeat."""
+        start = time.perf_counter()
+        nodes, back = self._check_ids(node_ids).unique(return_inverse=True)
+        if self._state is not None and not _are_equal(self.model.state_dict(), self._state):
+            self._state = copy.deepcopy(self.model.state_dict())
+            for layer_cache in self._caches.values():
+                layer_cache.clear()
+        trace: Trace = []
+        with evaluating(self.model):
+            prob, deferred = self._predict(nodes, trace)
+        share = int(deferred.sum()) / max(nodes.numel(), 1)
+        touched_nodes = sum(num_nodes for num_nodes, _ in trace)
+        touched_edges = sum(num_edges for _, num_edges in trace)
+        prob = prob[back]
+        milliseconds = 1000 * (time.perf_counter() - start)
+        statistics = Statistics(nodes.numel(), share, touched_nodes, touched_edges, milliseconds)
+        return Prediction(prob.argmax(dim=-1), prob, deferred[back], statistics)
+
+    @_lock
+    def add_nodes(self, x: Tensor) -> Tensor:
+        r"""Adds nodes with features :math:`(n, F)` and returns their ids :math:`(n)`."""
+        x = self._check_features(x)
+        if not self.model.inductive:
+            raise ValueError("an expert has parameters for each node and accepts no new nodes")
+        graph, first = self._graph, self.num_nodes
+        self._set_x(torch.cat([self._x, x]))
+        self._graph = Graph(graph.edge_index, graph.edge_weight, first + x.size(0))
+        return torch.arange(first, self.num_nodes, device=x.device)
+
+    @_lock
+    def add_edges(self, edge_index: Tensor, edge_weight: Tensor | None = None) -> None:
+        r"""Adds directed edges :math:`(2, E)`, with weights :math:`(E)` in a weighted graph."""
+        old = self._graph
+        new = Graph(edge_index, edge_weight, self.num_nodes)
+        weight = None
+        if old.edge_weight is not None and new.edge_weight is not None:
+            weight = torch.cat([old.edge_weight, new.edge_weight.to(old.edge_weight)])
+        elif old.edge_weight is not new.edge_weight:
+            known = "without" if old.edge_weight is None else "with"
+            raise ValueError(
+                f"the graph is {known} edge weights, the new edges must be {known} too"
+            )
+        edge_index = torch.cat([old.edge_index, new.edge_index.to(old.edge_index)], dim=1)
+        self._graph = Graph(edge_index, weight, self.num_nodes)
+
+    @_lock
+    def set_features(self, ids: Tensor | Sequence[int], x: Tensor) -> None:
+        r"""Replaces the features of the nodes of the given ids :math:`(n)` by :math:`(n, F)`."""
+        ids, x = self._check_ids(ids), self._check_features(x)
+        if ids.numel() != x.size(0) or ids.unique().numel() != ids.numel():
+            given = f"got {ids.numel()} and {x.size(0)}"
+            raise ValueError(f"give as many different ids as rows of features, {given}")
+        self._set_x(self._x.index_copy(0, ids, x))
+
+    def _set_x(self, x: Tensor) -> None:
+        # Features keep the first hop of all nodes. With a cache, layers compute what is needed.
+        self._x = x
+        self._inputs = x if self._caches else Features(x)
+
+    def _predict(self, nodes: Tensor, trace: Trace) -> tuple[Tensor, Tensor]:
+        model, x = self.model, self._x
+
+        def compute_logits(expert: str, nodes: Tensor | None) -> Tensor:
+            graph, cache = self._graph, self._caches.get(expert)
+            return model.logits(expert, self._inputs, graph, nodes=nodes, cache=cache, trace=trace)
+
+        def compute_confidence(weak: Tensor, nodes: Tensor | None) -> Tensor:
+            return model.confidence(weak, x[nodes])
+
+        if self._rule is not None:
+            logits, deferred = route_nodes(self._rule, compute_logits, compute_confidence, nodes)
+            return logits.softmax(dim=-1), deferred
+        deferred = torch.full_like(nodes, model.route != "weak", dtype=torch.bool)
+        if model.route != "mixture":
+            return compute_logits(model.route, nodes).softmax(dim=-1), deferred
+        weak, strong = compute_logits("weak", nodes), compute_logits("strong", nodes)
+        return model.mixture(weak, strong, compute_confidence(weak, nodes)), deferred
+
+    def _check_ids(self, ids: Tensor | Sequence[int]) -> Tensor:
+        ids = torch.as_tensor(ids, device=self._x.device)
+        not_integer = ids.is_floating_point() or ids.dtype == torch.bool
+        if ids.dim() != 1 or (ids.numel() > 0 and not_integer):
+            given = f"{ids.dtype} of shape {list(ids.shape)}"
+            raise ValueError(f"node ids must be integers of shape [n], got {given}")
+        outside = ids[(ids < 0) | (ids >= self.num_nodes)]
+        if outside.numel() > 0:
+            raise ValueError(f"node ids must lie in [0, {self.num_nodes}), got {int(outside[0])}")
+        return ids.long()
+
+    def _check_features(self, x: Tensor) -> Tensor:
+        width = self._x.size(1)
+        if x.dim() != 2 or x.size(1) != width or not x.is_floating_point():
+            given = f"{x.dtype} of shape {list(x.shape)}"
+            raise ValueError(f"features must be floating point of shape [n, {width}], got {given}")
+        count = int((~x.isfinite()).any(dim=1).sum())
+        if count > 0:
+            raise ValueError(f"features must be finite: {count} of {x.size(0)} rows are not")
+        return x.to(self._x)
+
+
+def _are_equal(state: dict[str, Any], other: dict[str, Any]) -> bool:
+    # By content: neither the version nor the address of a tensor shows a change through `.data`.
+    for key, value in state.items():
+        known = other.get(key)
+        if isinstance(value, Tensor) and isinstance(known, Tensor):
+            same = value.dtype == known.dtype and torch.equal(value, known)
+        else:
+            same = value == known
+        if not same:
+            return False
+    return len(state) == len(other)

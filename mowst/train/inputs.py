@@ -1,0 +1,39 @@
+r"""The features and the graph of a task in the form that models run fastest on."""
+
+from functools import cached_property
+
+from mowst.sparse.features import Features
+from mowst.sparse.graph import Graph
+from mowst.task import GraphTask
+
+
+class TaskInputs:
+    r"""The inputs of a task, made once for a call such as :func:`~mowst.train.fit` and dropped with
+    it. The tensors of the task must not change in between.
+
+    Args:
+        task (GraphTask): The task.
+
+    Attributes:
+        x (Features): The node features.
+        graph (Graph): The edges.
+    """
+
+    def __init__(self, task: GraphTask) -> None:
+        self.task = task
+        self.x = Features(task.data.x)
+        self.graph = Graph(task.data.edge_index, task.data.edge_weight, task.num_nodes)
+
+    @cached_property
+    def train_rows(self) -> Features:
+        r"""The features of the training nodes."""
+        return Features(self.task.data.x[self.task.index("train")])
+
+    @cached_property
+    def val_rows(self) -> Features:
+        r"""The features of the validation nodes."""
+        return Features(self.task.data.x[self.task.index("val")])
+
+    def rows(self, split: str) -> Features:
+        r"""The features of the :obj:`"train"` or :obj:`"val"` nodes."""
+        return self.train_rows if split == "train" else self.val_rows

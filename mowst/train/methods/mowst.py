@@ -1,0 +1,52 @@
+r"""Mowst: both experts are trained in alternation."""
+
+from torch import Tensor
+
+from mowst.nn.loss import deferred_loss, mowst_loss
+from mowst.nn.mowst import Mowst
+from mowst.train.config import TrainConfig
+from mowst.train.methods.method import MixtureMethod, choose_learning
+from mowst.train.stage import AcceptByScore, Stage, StageOutput
+
+
+class MowstMethod(MixtureMethod):
+    r"""The alternating optimisation of the `"Mixture of Weak & Strong Experts on Graphs"
+    <https://arxiv.org/abs/2311.05185>`_ paper. Each round has two stages:
+
+    .. code-block:: text
+
+        weak     the weak expert (and the gate, with gate_fit="train") minimises L, the strong
+        expert is frozen strong   the strong expert minimises L, the weak expert and the gate are
+        frozen
+
+    with the loss :math:`L` of :func:`~mowst.nn.loss.mowst_loss`.
+    """
+
+    def round_stages(self, model: Mowst, config: TrainConfig) -> list[Stage]:
+        weak = Stage(
+            name="weak",
+            part="weak",
+            predicts="mixture",
+            learns=choose_learning(model, config, ("weak", "gate")),
+            loss=compute_mowst_loss,
+            accept=AcceptByScore(),
+        )
+        strong = Stage(
+            name="strong",
+            part="strong",
+            predicts="mixture",
+            learns=choose_learning(model, config, ("strong",)),
+            loss=compute_deferred_loss,
+            accept=AcceptByScore(),
+        )
+        return [stage for stage in (weak, strong) if stage.learns]
+
+
+def compute_mowst_loss(out: StageOutput, y: Tensor, class_weight: Tensor | None) -> Tensor:
+    r"""See :func:`~mowst.nn.loss.mowst_loss`."""
+    return mowst_loss(out, y, class_weight=class_weight)
+
+
+def compute_deferred_loss(out: StageOutput, y: Tensor, class_weight: Tensor | None) -> Tensor:
+    r"""See :func:`~mowst.nn.loss.deferred_loss`."""
+    return deferred_loss(out, y, class_weight=class_weight)

@@ -1,0 +1,58 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch_geometric.utils import degree, is_undirected
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "bench"))
+
+from suite.epoch import bench_epoch
+from suite.graphs import draw_one_hot, draw_power_law, draw_task
+from suite.propagate import bench_propagate
+from suite.rounds import bench_round, bench_weak_stage
+from suite.timing import compare
+
+
+@pytest.fixture
+def task():
+    return draw_task(100, 500, num_classes=3, x=torch.randn(100, 16))
+
+
+def test_power_law_graph_is_undirected_heavy_tailed_and_seeded():
+    edge_index = draw_power_law(2000, 20_000, seed=1)
+    degrees = degree(edge_index[0], 2000)
+    assert is_undirected(edge_index) and (edge_index[0] != edge_index[1]).all()
+    assert edge_index.size(1) > 15_000 and degrees.max() > 10 * degrees.mean()
+    assert torch.equal(edge_index, draw_power_law(2000, 20_000, seed=1))
+    assert not torch.equal(edge_index, draw_power_law(2000, 20_000, seed=2))
+
+
+def test_one_hot_features_have_one_code_per_column():
+    x = draw_one_hot(50, 60, num_columns=5)
+    assert x.shape == (50, 60) and (x.view(50, 5, 12).sum(dim=-1) == 1).all()
+
+
+def test_compare_interleaves_after_a_warm_up_and_divides_by_ours():
+    order = []
+
+    def record(name, seconds):
+        order.append(name)
+        return seconds
+
+    contenders = {"ours": lambda: record("ours", 0.5), "peer": lambda: record("peer", 2.0)}
+    row = compare("case", contenders, repeats=3)
+    assert order == ["ours", "peer"] * 4
+    assert row["median_ms"] == {"ours": 500.0, "peer": 2000.0}
+    assert row["times_ours"] == {"peer": 4.0}
+
+
+def test_every_case_runs(task):
+    rows = [
+        bench_propagate(task.data.edge_index, 100, channels=8, repeats=1),
+        bench_epoch(task, "gcn", hidden_channels=8, num_layers=3, repeats=1, csr=True),
+        bench_epoch(task, "sage", hidden_channels=8, num_layers=2, repeats=1),
+        bench_weak_stage(task, hidden_channels=8, num_layers=2, repeats=1),
+        bench_round(task, epochs=2),
+    ]
+    assert all(value > 0 for row in rows for value in row["median_ms"].values())
