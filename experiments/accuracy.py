@@ -1,4 +1,5 @@
-r"""Fills the tables of docs/accuracy.md and of README.md from the lines of the accuracy case, and draws the figure.
+r"""Fills the tables of docs/accuracy.md and of README.md from the result lines, and draws the
+figure.
 
 python experiments/accuracy.py
 """
@@ -9,11 +10,11 @@ import alternation
 import controls
 import factors
 import verdict
+from common import RESULTS
 from jsonargparse import auto_cli
 
-RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[1]
-ANSWERS = ("amherst41", "cornell5", "csbm")
+GROUPED = ("amherst41", "cornell5", "csbm")
 
 
 def fill(root: Path = ROOT, results: Path = RESULTS) -> None:
@@ -23,23 +24,26 @@ def fill(root: Path = ROOT, results: Path = RESULTS) -> None:
         root: folder of README.md and docs.
         results: folder of the lines.
     """
-    page, lines = root / "docs" / "accuracy.md", results / "controls_fresh.jsonl"
+    page = root / "docs" / "accuracy.md"
+    lines = results / "controls_fresh.jsonl"
+    fixed = results / "controls_fixed.jsonl"
+    seen = results / "controls_seen.jsonl"
+    tuned_mlp = results / "controls_tuned_mlp.jsonl"
     verdict.table(lines, into=page)
     controls.table(lines, into=page)
     controls.table(results / "controls_ensemble.jsonl", into=page, mark="ensemble")
     factors.table(results / "factors.jsonl", into=page)
-    verdict.between(results / "controls_rule.jsonl", results / "controls_seen.jsonl", into=page, mark="rule")
-    verdict.turns(lines, into=page)
-    folds = results / "controls_folds.jsonl"
-    verdict.turns(folds, into=page, mark="folds")
-    verdict.between(folds, lines, into=page, mark="folds against")
-    verdict.turns(results / "controls_narrow.jsonl", into=page, mark="narrow")
+    verdict.between(results / "controls_rule.jsonl", seen, into=page, mark="rule")
+    verdict.rounds(lines, into=page)
+    verdict.rounds(fixed, into=page, mark="fixed")
+    verdict.between(fixed, lines, into=page, mark="fixed against")
+    verdict.rounds(results / "controls_narrow.jsonl", into=page, mark="narrow")
     alternation.table(results / "alternation.jsonl", into=page)
-    for data in ANSWERS:
-        controls.answers(data, "gcn", out=lines, into=page)
-    controls.passed(out=lines, into=page)
+    for data in GROUPED:
+        controls.groups(data, "gcn", out=lines, into=page)
+    controls.deferred(out=lines, into=page)
     controls.table(results / "controls_tuned.jsonl", into=page, mark="tuned")
-    controls.table(results / "controls_tuned_mlp.jsonl", into=page, mark="tuned, another MLP")
+    controls.table(tuned_mlp, into=page, mark="tuned, another MLP")
     verdict.plot(lines, page.with_suffix(".svg"))
     verdict.short(lines, into=root / "README.md")
 

@@ -1,60 +1,61 @@
-r"""When do turns add to a gate between two experts that were trained apart?
+r"""When do rounds add to a gate between two experts that were trained apart?
 
     python experiments/alternation.py run       # appends to experiments/results/alternation.jsonl
     python experiments/alternation.py table     # prints the table of that file as Markdown
 
-On the generated `csbm`, where one half of the nodes speaks through its features and the other through its neighbours,
-one thing at a time is changed: the size of the graph, how far the populations differ, capacity and dropout of the GNN,
-the noise of the training labels, their number. Test accuracy in points above where Mowst starts (`mowst.train.stack`
-over the two trained experts, no turns):
+On the generated `csbm`, the features of one half of the nodes tell the class, and the neighbours of
+the other half do. One thing at a time is changed: the size of the graph, how far the populations
+differ, capacity and dropout of the GNN, the noise of the training labels, their number. Test
+accuracy in points above where Mowst starts (`mowst.train.gate_fit.fit_gate` over the two trained
+experts, no rounds):
 
-    turns        Mowst from there, as `fit` does it
-    normalised   the same, the weights of the strong turn divided by their sum
-    long turns   the same with five times the epochs and the patience
+    rounds       Mowst from there, as `fit` trains it
+    long rounds  the same with five times the epochs and the patience
     earlier      the same from a GNN of a tenth of the epochs, which has not memorised yet
-    longer       no turns, but the GNN trained on alone for as many attempts, then the start anew
-    fresh        no turns, but a GNN trained from scratch under fixed weights 1 - C, with the confidences C that MLPs
-                 show on the folds that they were not trained on, then the start anew
+    longer       no rounds, but the GNN trained on alone for as many attempts, then a new start
+    fresh        no rounds, but a GNN trained from scratch under fixed weights 1 - C, with the
+                 confidences C of MLPs on the folds that they were not trained on, then a new start
     weak-to-strong
-                 no turns, but the GNN trained on, on more nodes: the MLP's confident predictions are the labels of
-                 unlabelled ones, shared with the GNN's own there, then the start anew: after "Weak-to-Strong
-                 Generalization" (https://arxiv.org/abs/2312.09390) with its auxiliary confidence loss
+                 no rounds, but the GNN trained on, on more nodes: the MLP's confident predictions
+                 are the labels of unlabelled ones, shared with the GNN's own there, then a start:
+                 after "Weak-to-Strong Generalization" (https://arxiv.org/abs/2312.09390) with its
+                 auxiliary confidence loss
     strong-to-weak
                  the GNN's as labels of the MLP, without such a loss
 """
 
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from common import RESULTS, append_missing, build_for, markdown, show, spread
 from jsonargparse import auto_cli
-from methods import append_missing, markdown, show, spread
-from pairs import answer, finish, train_alone, train_on
-from sklearn.model_selection import StratifiedKFold
+from pairs import compute_outputs, compute_prob, fit_pair, score_test, train_alone, train_on
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from training import score_val, train
 
-from mowst import GraphTask, MonotoneConfidence, Mowst, TrainConfig, fit, seed_everything
+from mowst import GraphTask, MonotoneGate, Mowst, TrainConfig, fit, seed_everything
 from mowst.data.csbm import csbm
 from mowst.data.splits import per_class_split, stratified_split
-from mowst.loss import reached_loss
-from mowst.nn.build import ModelConfig, build_model
+from mowst.nn.build import ModelConfig
 from mowst.study.lines import read_lines
-from mowst.train import stack
-from mowst.train.objective import Loss, Objective
-from mowst.train.turn import Turn, score_of, validate
 
-RESULTS = Path(__file__).parent / "results" / "alternation.jsonl"
-COLUMNS = ("turns", "normalised", "long turns", "earlier", "longer", "fresh", "weak-to-strong", "strong-to-weak")
-TRAINING = {"epochs": 200, "patience": 30}
-LONG = {"epochs": 1000, "patience": 150}
+OUT = RESULTS / "alternation.jsonl"
+COLUMNS = (
+    *("rounds", "long rounds", "earlier", "longer", "fresh"),
+    *("weak-to-strong", "strong-to-weak"),
+)
+TRAINING = TrainConfig(epochs=200, patience=30)
+EARLY = TrainConfig(epochs=20, patience=30)
+LONG = TrainConfig(epochs=1000, patience=150)
 FOLDS = 5
-CONFIDENT = 0.5  # the share of the unlabelled nodes, the most confident of them, that is drawn in
-OWN = 0.5  # of a drawn node's loss, the part that is against the GNN's own prediction
+CONFIDENT = 0.5  # the share of the unlabelled nodes, the most confident of them, that get a label
+OWN = 0.5  # of the loss of such a node, the part against the GNN's own prediction
 
 
 @dataclass(frozen=True)
@@ -101,144 +102,151 @@ CONDITIONS = {
 def run(
     seeds: int = 5,
     condition: tuple[str, ...] = tuple(CONDITIONS),
-    out: Path = RESULTS,
-    threads: int = 1,
+    out: Path = OUT,
 ) -> None:
-    r"""Runs the cells that the file does not hold yet.
+    r"""Runs what the file does not hold yet.
 
     Args:
         seeds: number of graphs, splits and initialisations of each condition.
         condition: names of the conditions.
         out: file to append to.
-        threads: number of CPU threads.
     """
-    torch.set_num_threads(threads)
-    cells = [("csbm", name, "alternation", k) for k in range(seeds) for name in condition]
-    append_missing(out, cells, lambda data, name, method, k: run_cell(name, k))
+    runs = list(product(["csbm"], condition, ["alternation"], range(seeds)))
+    append_missing(out, runs, make_line)
 
 
-def run_cell(name: str, seed: int) -> dict[str, Any]:
+def make_line(data: str, name: str, method: str, seed: int) -> dict[str, Any]:
+    r"""Runs every column under one condition and returns the line."""
     condition = CONDITIONS[name]
     task = make_task(condition, seed)
-    gnn = {"hidden_channels": condition.strong_channels, "dropout": condition.strong_dropout}
-    config = ModelConfig(strong_args=gnn)
-    weak, strong = (train_alone(config, task, expert, seed, TRAINING) for expert in ("weak", "strong"))
-    early = train_alone(config, task, "strong", seed, TRAINING | {"epochs": TRAINING["epochs"] // 10})
-    start = stacked(weak, strong, task)
-    scores = {expert: score(start, task, expert) for expert in ("weak", "strong")} | {"start": score(start, task)}
-    details = {}
-    for column, expert, settings in (
-        ("turns", strong, {}),
-        ("normalised", strong, {"normalize_weights": True}),
-        ("long turns", strong, LONG),
-        ("earlier", early, {}),
+    sizes = {"hidden_channels": condition.strong_channels, "dropout": condition.strong_dropout}
+    config = ModelConfig(strong_args=sizes)
+    weak = train_alone(config, task, "weak", seed, TRAINING)
+    strong = train_alone(config, task, "strong", seed, TRAINING)
+    early = train_alone(config, task, "strong", seed, EARLY)
+    start, _ = fit_pair(weak, strong, task)
+    scores = {expert: score_test(start, task, expert) for expert in ("weak", "strong")}
+    scores["start"] = score_test(start, task)
+    line: dict[str, Any] = {"data": data, "strong": name, "method": method, "seed": seed}
+    line |= {"condition": asdict(condition), "scores": scores}
+    for column, expert, training in (
+        ("rounds", strong, TRAINING),
+        ("long rounds", strong, LONG),
+        ("earlier", early, TRAINING),
     ):
         seed_everything(seed)
-        model = Mowst(deepcopy(weak), deepcopy(expert), MonotoneConfidence())
-        result = fit(model, task, method="mowst", **TRAINING | {"pretrain": "none"} | settings)
+        model = Mowst(deepcopy(weak), deepcopy(expert), MonotoneGate())
+        result = fit(model, task, method="mowst", config=replace(training, pretrain="none"))
         scores[column] = result.test
-        details[column] = {"chosen": result.chosen, "weak_share": result.weak_share, "scores": result.scores}
-    sure = {expert: drawn_in(task, answer(start, task, expert)) for expert in ("weak", "strong")}
-    for column, experts in {
-        "longer": (weak, train_on(strong, task, TRAINING)),
+        line[column] = {
+            "chosen": result.chosen,
+            "deferred_share": result.deferred_share,
+            "scores": result.scores,
+        }
+    labelled = {name: label_confident(task, start, name) for name in ("weak", "strong")}
+    pairs = {
+        "longer": (weak, train_on(start, "strong", task, TRAINING).strong),
         "fresh": (weak, train_fresh(config, start, task, seed)),
-        "weak-to-strong": (weak, train_on_drawn(start, task, sure["weak"])),
-        "strong-to-weak": (train_on(weak, sure["strong"], TRAINING), strong),
-    }.items():
-        scores[column] = score(stacked(*experts, task), task)
-    cell = {"data": "csbm", "strong": name, "method": "alternation", "seed": seed}
-    return cell | {"condition": asdict(condition), "scores": scores, **details}
+        "weak-to-strong": (weak, train_on_labelled(start, task, labelled["weak"])),
+        "strong-to-weak": (train_on(start, "weak", labelled["strong"], TRAINING).weak, strong),
+    }
+    for column, pair in pairs.items():
+        scores[column] = score_test(fit_pair(*pair, task)[0], task)
+    return line
 
 
 def make_task(condition: Condition, seed: int) -> GraphTask:
-    r"""A graph of its own for each seed; wrong labels are in the training nodes alone."""
+    r"""Generates a graph for each seed. Only training nodes have wrong labels."""
     data = csbm(condition.num_nodes, seed=seed, separation=condition.separation)
     if condition.per_class is None:
         masks = stratified_split(data.y, seed)
     else:
         masks = per_class_split(data.y, seed, condition.per_class)
-    task = GraphTask(data, masks=masks, num_classes=4, metric="accuracy", name="csbm", split=seed)
+    names = {"num_classes": 4, "metric": "accuracy", "name": "csbm", "split": seed}
+    train_nodes = GraphTask(data, masks=masks, **names).index("train")
     generator = torch.Generator().manual_seed(seed)
-    train = task.index("train")
-    wrong = train[torch.rand(train.numel(), generator=generator) < condition.noise]
+    noisy = torch.rand(train_nodes.numel(), generator=generator) < condition.noise
+    wrong = train_nodes[noisy]
     data.y = data.y.index_copy(0, wrong, torch.randint(4, wrong.shape, generator=generator))
-    return GraphTask(data, masks=masks, num_classes=4, metric="accuracy", name="csbm", split=seed)
-
-
-def stacked(weak: torch.nn.Module, strong: torch.nn.Module, task: GraphTask) -> Mowst:
-    r"""The start state over two experts."""
-    model = Mowst(weak, strong, MonotoneConfidence())
-    stack(model, task)
-    return model
-
-
-def score(model: Mowst, task: GraphTask, route: str | None = None) -> float:
-    r"""The test score of a model, or of one of its experts."""
-    kept = model.route
-    found = float(task.score(answer(model, task, route), "test"))
-    model.route = kept
-    return found
+    return GraphTask(data, masks=masks, **names)
 
 
 def train_fresh(config: ModelConfig, start: Mowst, task: GraphTask, seed: int) -> torch.nn.Module:
-    r"""A GNN of another seed, trained from its first epoch on under the weights :math:`1 - C` that the start's
-    confidence gives to MLPs on the training nodes that they were not trained on.
+    r"""Trains a GNN of another seed from its first epoch on under the weights :math:`1 - C` that
+    the start's gate gives to MLPs on the training nodes that they were not trained on.
     """
+    from sklearn.model_selection import StratifiedKFold
+
     index, y = task.index("train"), task.labels("train")
     logits = torch.empty(y.numel(), task.num_classes)
-    for rest, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(y, y):
-        train = torch.zeros_like(task.masks["train"]).index_fill(0, index[rest], True)
-        expert = train_alone(config, replace(task, masks=task.masks | {"train": train}), "weak", seed, TRAINING)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    for seen, unseen in folds.split(y, y):
+        mask = torch.zeros_like(task.masks["train"]).index_fill(0, index[seen], True)
+        part = replace(task, masks=task.masks | {"train": mask})
+        expert = train_alone(config, part, "weak", seed, TRAINING)
         with torch.no_grad():
-            logits[held] = expert(task.data.x[index[held]])
+            logits[unseen] = expert(task.data.x[index[unseen]])
     with torch.no_grad():
-        confidence = start.gate(0, logits / start.temperatures[0], task.features("train"))
+        calibrated = logits / start.temperatures["weak"]
+        weight = 1 - start.confidence(calibrated, task.features("train"))
     seed_everything(seed + 1)
-    fresh = build_model(config, in_channels=task.num_features, out_channels=task.num_classes).strong
-    turn = strong_turn(start, fresh, lambda logits, _, y: reached_loss(logits, [confidence], y, expert=1))
-    finish(turn.run(task))
+    fresh = build_for(task, config).strong
+
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        return (weight * cross_entropy(logits, y, reduction="none")).mean()
+
+    train(fresh, task, TRAINING, loss, predict_val=predict_with(start, fresh, task))
     return fresh
 
 
-def train_on_drawn(start: Mowst, task: GraphTask, more: GraphTask) -> torch.nn.Module:
-    r"""The GNN of the start, trained on, which is kept if the validation loss falls: half of the loss of a node that
-    was drawn in is against its label there, half against the GNN's own prediction.
+def train_on_labelled(start: Mowst, task: GraphTask, more: GraphTask) -> torch.nn.Module:
+    r"""Trains the GNN of the start on, on more training nodes; the result is accepted if the
+    validation score rises. Half of the loss of an added node is against its label, half against the
+    GNN's own prediction.
     """
     own = OWN * (~task.masks["train"][more.index("train")]).float()
 
-    def loss(logits: Sequence[Tensor], _: Sequence[Tensor], y: Tensor) -> Tensor:
-        labels = cross_entropy(logits[1], y, reduction="none")
-        return ((1 - own) * labels + own * cross_entropy(logits[1], logits[1].argmax(dim=-1), reduction="none")).mean()
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        labels = cross_entropy(logits, y, reduction="none")
+        itself = cross_entropy(logits, logits.argmax(dim=-1), reduction="none")
+        return ((1 - own) * labels + own * itself).mean()
 
     strong = deepcopy(start.strong)
-    turn = strong_turn(start, strong, loss)
-    before = validate(Objective(turn.model, more, (), loss).answer(), more)
-    finish(turn.run(more, bar=score_of(before, turn.config)))
-    return strong
+    predict_val = predict_with(start, strong, more)
+    before = score_val(predict_val(), more, TRAINING)
+    after = train(strong, more, TRAINING, loss, predict_val=predict_val)
+    return strong if after > before else start.strong
 
 
-def strong_turn(start: Mowst, strong: torch.nn.Module, loss: Loss) -> Turn:
-    r"""A turn of a GNN in the place of the start's, all else as it is there."""
-    model = Mowst(start.weak, strong, start.confidence, mix=start.mix)
-    model.temperatures = list(start.temperatures)
-    return Turn("strong", model, ("strong",), loss, TrainConfig(**TRAINING))
-
-
-def drawn_in(task: GraphTask, prob: Tensor) -> GraphTask:
-    r"""The task with more training nodes: those of the test set and of none on which an expert is most confident, under
-    the labels that it gives them.
+def predict_with(start: Mowst, strong: torch.nn.Module, task: GraphTask) -> Any:
+    r"""Returns a function that predicts the validation nodes with a GNN in the place of the
+    start's.
     """
+    model = Mowst(start.weak, strong, start.gate, mix=start.mix)
+    model.temperatures = dict(start.temperatures)
+    return lambda: compute_outputs(model, task).prob[task.index("val")]
+
+
+def label_confident(task: GraphTask, start: Mowst, expert: str) -> GraphTask:
+    r"""Adds training nodes to a task: those nodes, of the test split and of none, on which an
+    expert is most confident, with its predictions as their labels.
+    """
+    prob = compute_prob(start, task, expert)
     unlabelled = (~task.masks["train"] & ~task.masks["val"]).nonzero().view(-1)
-    sure = prob[unlabelled].max(dim=-1).values.topk(round(CONFIDENT * unlabelled.numel())).indices
-    data, nodes = task.data.clone(), unlabelled[sure]
+    count = round(CONFIDENT * unlabelled.numel())
+    nodes = unlabelled[prob[unlabelled].max(dim=-1).values.topk(count).indices]
+    data = task.data.clone()
     data.y = data.y.index_copy(0, nodes, prob[nodes].argmax(dim=-1))
-    train = task.masks["train"].index_fill(0, nodes, True)
-    test = task.masks["test"].index_fill(0, nodes, False)
-    return replace(task, data=data, masks=task.masks | {"train": train, "test": test})
+    masks = {
+        "train": task.masks["train"].index_fill(0, nodes, True),
+        "test": task.masks["test"].index_fill(0, nodes, False),
+    }
+    return replace(task, data=data, masks=task.masks | masks)
 
 
-def table(out: Path = RESULTS, into: Path | None = None) -> None:
-    r"""Prints, by condition, the scores of the experts and of the start, and the differences to the start, in points.
+def table(out: Path = OUT, into: Path | None = None) -> None:
+    r"""Prints, by condition, the scores of the experts and of the start, and the differences to the
+    start, in points.
 
     Args:
         out: file of the lines.
@@ -248,10 +256,12 @@ def table(out: Path = RESULTS, into: Path | None = None) -> None:
     for name, lines in pd.DataFrame(read_lines(out)).groupby("strong", sort=False):
         scores = 100 * pd.DataFrame(lines["scores"].tolist())
         row = {"condition (runs)": f"{name} ({len(lines)})"}
-        row |= {column: spread(scores[column]) for column in ("weak", "strong", "start")}
-        row |= {column: spread(scores[column] - scores["start"], signed=True) for column in COLUMNS}
+        for column in ("weak", "strong", "start"):
+            row[column] = spread(scores[column])
+        for column in COLUMNS:
+            row[column] = spread(scores[column] - scores["start"], signed=True)
         rows.append(row)
-    show(markdown(pd.DataFrame(rows)), into, "alternation")
+    show(markdown(rows), into, "alternation")
 
 
 if __name__ == "__main__":

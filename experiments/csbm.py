@@ -1,36 +1,36 @@
-r"""Does the gate find the population that the features speak for? The default settings on the generated `csbm`.
+r"""Does the gate find the nodes whose features tell the class? The default settings on the
+generated `csbm`.
 
-python experiments/csbm.py        # about a minute; appends to experiments/results/csbm.jsonl and prints each line
+python experiments/csbm.py        # about a minute; appends to experiments/results/csbm.jsonl
 """
 
-import json
-from pathlib import Path
+from itertools import product
+from typing import Any
 
-from mowst import fit, load_task, seed_everything
-from mowst.nn.build import ModelConfig, build_model
-from mowst.train import environment
+from common import RESULTS, append_missing, make_spec, train_run
+from pairs import compute_outputs
 
-RESULTS = Path(__file__).parent / "results" / "csbm.jsonl"
+OUT = RESULTS / "csbm.jsonl"
+POPULATIONS = ("features tell the class", "neighbours tell the class")
+
+
+def make_line(method: str, seed: int) -> dict[str, Any]:
+    r"""Trains one model and returns its line."""
+    task, model, result = train_run(make_spec("csbm", "gcn", method, seed), root=None)
+    confidence = compute_outputs(model, task).confidence
+    means = {}
+    for k, name in enumerate(POPULATIONS):
+        means[name] = float(confidence[task.data.population == k].mean())
+    return {
+        "method": method,
+        "seed": seed,
+        "split": seed,
+        "mean_confidence": means,
+        "test": result.test,
+        "alone": {expert: scores["test"] for expert, scores in result.alone.items()},
+    }
+
 
 if __name__ == "__main__":
-    made_by = environment()
-    for method in ("mowst", "mowst-star"):
-        for seed in range(3):
-            task = load_task("csbm", split=seed)
-            seed_everything(seed)
-            model = build_model(ModelConfig(), in_channels=task.num_features, out_channels=task.num_classes)
-            result = fit(model, task, method=method)
-            confidence = model(task.data.x, task.data.edge_index).confidence.detach()
-            means = [float(confidence[task.data.population == k].mean()) for k in (0, 1)]
-            row = {
-                "method": method,
-                "seed": seed,
-                "split": seed,
-                "mean_confidence": {"features tell the class": means[0], "neighbours tell the class": means[1]},
-                "test": result.test,
-                "alone": {expert: scores["test"] for expert, scores in result.alone.items()},
-                "environment": made_by,
-            }
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print({key: value for key, value in row.items() if key != "environment"})
+    runs = list(product(("mowst", "mowst-star"), range(3)))
+    append_missing(OUT, runs, make_line, keys=("method", "seed"))

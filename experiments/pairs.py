@@ -1,95 +1,121 @@
-r"""Two experts trained apart, and what a study asks of them and of a mixture over them."""
+r"""Two experts that were trained apart, and what studies measure of a mixture over them."""
 
-from collections.abc import Generator
 from copy import deepcopy
-from typing import Any
 
 import torch
+from common import build_for
 from torch import Tensor
+from training import Score, predict, score_val
 
-from mowst import GraphTask, MonotoneConfidence, Mowst, TrainConfig, fit, seed_everything
-from mowst.nn.build import ModelConfig, build_model
-from mowst.nn.contract import call_expert
+from mowst import GraphTask, MonotoneGate, Mowst, MowstOutput, TrainConfig, fit, seed_everything
+from mowst.nn.build import ModelConfig
 from mowst.study.details import node_details
-from mowst.train.objective import Objective
-from mowst.train.turn import Score, Turn, score_of, validate
+from mowst.train.gate_fit import GateFit, fit_gate
 
-# Between the bins of who answers what; neighbourhoods with none that is labelled have no homophily.
-EDGES = {"confidence": (0.05, 0.1, 0.2, 0.5), "degree": (1, 2, 4, 8, 16, 32, 64), "homophily": (0.2, 0.4, 0.6, 0.8)}
+# The bounds of the groups of nodes. Nodes without labelled neighbours have no homophily.
+EDGES = {
+    "confidence": (0.05, 0.1, 0.2, 0.5),
+    "degree": (1, 2, 4, 8, 16, 32, 64),
+    "homophily": (0.2, 0.4, 0.6, 0.8),
+}
 
 
 def train_alone(
-    config: ModelConfig, task: GraphTask, expert: str, seed: int, training: dict[str, Any]
+    config: ModelConfig, task: GraphTask, expert: str, seed: int, training: TrainConfig
 ) -> torch.nn.Module:
-    r"""The expert of that name, trained by itself from a seed."""
+    r"""Trains an expert by itself from a seed."""
     seed_everything(seed)
-    sizes = {"in_channels": task.num_features, "out_channels": task.num_classes, "num_nodes": task.num_nodes}
-    model = build_model(config, **sizes)
-    fit(model, task, method=expert, **training)
+    model = build_for(task, config)
+    fit(model, task, method=expert, config=training)
     return getattr(model, expert)
 
 
-def train_on(expert: torch.nn.Module, task: GraphTask, training: dict[str, Any]) -> torch.nn.Module:
-    r"""A copy of a trained expert, trained on alone for as many attempts from its best state as Mowst has rounds, each
-    of which is kept if the validation loss falls.
+def train_on(model: Mowst, expert: str, task: GraphTask, training: TrainConfig) -> Mowst:
+    r"""Trains an expert on by itself, in as many attempts as Mowst has rounds. Each attempt starts
+    from the best state and is accepted if the validation score rises. Returns a copy of the model.
     """
-    config = TrainConfig(**training)
-    model = Mowst(torch.nn.Identity(), deepcopy(expert), MonotoneConfidence())
-    model.route = "strong"
-    turn = Turn("strong", model, ("strong",), lambda *_: torch.zeros(()), config)
-    best, best_round = score_of(validate(Objective(model, task, (), turn.loss).answer(), task), config), 0
-    for round in range(1, config.rounds + 1):
-        before, best = best, finish(turn.run(task, bar=best, round=round))
-        best_round = round if best > before else best_round
-        if config.round_patience is not None and round - best_round >= config.round_patience:
+    best_score, best_round = score_expert_val(model, expert, task, training), 0
+    for number in range(1, training.rounds + 1):
+        attempt = deepcopy(model)
+        fit(attempt, task, method=expert, config=training)
+        score = score_expert_val(attempt, expert, task, training)
+        if score > best_score:
+            model, best_score, best_round = attempt, score, number
+        elif training.round_patience is not None and number - best_round >= training.round_patience:
             break
-    return model.strong
+    return deepcopy(model)
 
 
-def finish(records: Generator[dict, None, Score]) -> Score:
-    r"""Runs a turn to its end and returns its best score."""
-    while True:
-        try:
-            next(records)
-        except StopIteration as stop:
-            return stop.value
+def score_expert_val(model: Mowst, expert: str, task: GraphTask, training: TrainConfig) -> Score:
+    r"""Scores an expert on the validation nodes."""
+    prob = predict(getattr(model, expert), task).softmax(dim=-1)
+    return score_val(prob[task.index("val")], task, training)
 
 
-@torch.no_grad()
-def answer(model: Mowst, task: GraphTask, route: str | None = None) -> Tensor:
-    r"""The class probabilities of all nodes, from one expert if the route says so."""
-    model.eval()
-    model.route = route or model.route
-    return model(task.data.x, task.data.edge_index, task.data.edge_weight).prob
+def fit_pair(
+    weak: torch.nn.Module, strong: torch.nn.Module, task: GraphTask
+) -> tuple[Mowst, GateFit]:
+    r"""Fits a gate between two trained experts: where Mowst starts."""
+    model = Mowst(weak, strong, MonotoneGate())
+    return model, fit_gate(model, task)
 
 
 @torch.no_grad()
-def passed_on(before: torch.nn.Module, model: Mowst, task: GraphTask) -> dict[str, float]:
-    r"""The accuracy of the strong expert on the test nodes, weighed by how much of each is passed on to it, before and
-    after the turns.
+def compute_outputs(model: Mowst, task: GraphTask) -> MowstOutput:
+    r"""Computes the output of both experts and the gate on all nodes, in evaluation mode."""
+    data = task.data
+    return model.eval().outputs(data.x, data.edge_index, data.edge_weight)
+
+
+def compute_prob(model: Mowst, task: GraphTask, route: str | None = None) -> Tensor:
+    r"""Computes the class probabilities of all nodes, by default along the route of the model."""
+    out, route = compute_outputs(model, task), route or model.route
+    if route == "mixture":
+        return out.prob
+    return getattr(out, route).softmax(dim=-1)
+
+
+def score_test(model: Mowst, task: GraphTask, route: str | None = None) -> float:
+    r"""Scores the test nodes."""
+    return task.evaluate(compute_prob(model, task, route), "test")
+
+
+def measure_deferred(before: torch.nn.Module, model: Mowst, task: GraphTask) -> dict[str, float]:
+    r"""Measures the accuracy of the strong expert on the deferred test nodes, each with the weight
+    :math:`1 - C_v`, before and after the rounds.
     """
-    data, test, y = task.data, task.index("test"), task.labels("test")
-    weight = 1 - model.gate(0, model.logits(0, data.x), data.x)[test]
-    experts = {"before": before.eval(), "after": model.eval().strong}
-    logits = {k: call_expert(e, data.x, data.edge_index, data.edge_weight)[test] for k, e in experts.items()}
-    return {k: float((weight * (z.argmax(dim=-1) == y)).sum() / weight.sum()) for k, z in logits.items()}
+    test, y = task.index("test"), task.labels("test")
+    out = compute_outputs(model, task)
+    weight = 1 - out.confidence[test]
+    found = {}
+    for when, logits in (("before", predict(before, task)), ("after", out.strong)):
+        right = logits[test].argmax(dim=-1) == y
+        found[when] = float((weight * right).sum() / weight.sum())
+    return found
 
 
-def who_answers(before: torch.nn.Module, model: Mowst, task: GraphTask) -> dict[str, list[dict[str, float]]]:
-    r"""By confidence, degree and local homophily of the test nodes: their number, how many of them the weak expert
-    answers (the sum of its confidences), and how many each gets right, the strong one before and after the turns.
+def count_groups(
+    before: torch.nn.Module, model: Mowst, task: GraphTask
+) -> dict[str, list[dict[str, float]]]:
+    r"""Counts test nodes by confidence, degree and local homophily: their number, the sum of their
+    confidences, and how many each expert predicts correctly, the strong one before and after the
+    rounds.
     """
     nodes = node_details(model, task, "mowst")
-    nodes["before"] = node_details(Mowst(model.weak, before, model.confidence), task, "mowst")["strong"]
+    nodes["before"] = predict(before, task).argmax(dim=-1).cpu()[task.index("test")]
     right = {name: nodes[name] == nodes["y"] for name in ("weak", "before", "strong", "mixture")}
     found = {}
     for name, edges in EDGES.items():
         bins = torch.bucketize(nodes[name].float(), torch.tensor(edges), right=True)
         bins[nodes[name].isnan()] = -1
-        members = [bins == k for k in range(len(edges) + 1)]
-        found[name] = [
-            {"nodes": int(chosen.sum()), "weak_share": float(nodes["confidence"][chosen].sum())}
-            | {who: int(answers[chosen].sum()) for who, answers in right.items()}
-            for chosen in members
-        ]
+        found[name] = []
+        for k in range(len(edges) + 1):
+            members = bins == k
+            group = {
+                "nodes": int(members.sum()),
+                "confidence": float(nodes["confidence"][members].sum()),
+            }
+            for who, correct in right.items():
+                group[who] = int(correct[members].sum())
+            found[name].append(group)
     return found

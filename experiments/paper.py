@@ -1,13 +1,14 @@
-r"""Reproduces rows of "Mixture of Weak & Strong Experts on Graphs" (https://arxiv.org/abs/2311.05185).
+r"""Reproduces rows of "Mixture of Weak & Strong Experts on Graphs" (arXiv:2311.05185).
 
-    python experiments/paper.py rows                                        # what there is, and whose data is here
-    python experiments/paper.py run --row 'Mowst*-GCN penn94' --root DATA   # or --row '[NAME, NAME]'
-    python experiments/paper.py run --table mowst --dry true                # the 19 settings of the paper: runs to do
+    python experiments/paper.py rows                                 # all rows
+    python experiments/paper.py run --row 'Mowst*-GCN penn94' --root DATA # or --row '[NAME, NAME]'
+    python experiments/paper.py run --table mowst --dry true         # the 19 mixtures: the runs
     python experiments/paper.py run --all true --workers 2
-    mowst report experiments/results/paper                                  # tables, beside the published scores
+    mowst report experiments/results/paper                           # tables, with published scores
 
-Settings are those of `mowst/presets/paper.yaml`, which says what differs from the paper. The folder of results is a
-study: runs that it holds are skipped, and several of these commands may work on it. No published score is certified.
+Settings are those of `mowst/presets/paper.yaml`, which lists the differences to the paper. The
+folder of results is a study: finished runs are skipped, and several of these commands may share it.
+No published score is certified.
 """
 
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import Any
 from jsonargparse import auto_cli
 
 from mowst.data import data_root, find_dataset
-from mowst.presets import paper_tables
-from mowst.study import RESULTS, expand, newest_lines, read_lines, run_study
+from mowst.presets import load_paper_tables
+from mowst.study import RESULTS, expand, read_lines, run_study, select_newest
 
 OUT = Path(__file__).parent / "results" / "paper"
 
@@ -52,58 +53,66 @@ def run(
         retry_failed: run failed runs again.
         device: where to train.
     """
-    changes = (settings or {}) | ({"seeds": seeds} if seeds else {})
+    changes = dict(settings or {})
+    if seeds:
+        changes["seeds"] = seeds
     names = [row] if isinstance(row, str) else row or []
-    cells = expand([chosen | changes for chosen in choose(names, table, all)])
+    runs = expand([chosen | changes for chosen in choose(names, table, all)])
     if not dry:
-        return run_study(cells, out, workers, threads, root, retry_failed, device, report=_print)
-    status = {line["id"]: line["status"] for line in newest_lines(read_lines(out / RESULTS))}
-    for cell in cells:
-        print(f"{cell.name}, seed {cell.seed}, split {cell.split}: {status.get(cell.id, 'to do')}")
+        run_study(runs, out, workers, threads, root, retry_failed, device, report=_print)
+        return
+    status = {line["id"]: line["status"] for line in select_newest(read_lines(out / RESULTS))}
+    for one in runs:
+        print(f"{one.name}, seed {one.seed}, split {one.split}: {status.get(one.id, 'to do')}")
 
 
 def rows(root: str | None = None) -> None:
-    r"""Prints the rows by table, with the published score and whether the files of the data set are here.
+    r"""Prints the rows by table, with the published score and whether the files of the data set are
+    here.
 
     Args:
         root: folder of the data sets.
     """
-    for table, found in paper_tables().items():
+    for table, found in load_paper_tables().items():
         print(f"{table}:")
         for row in found:
-            here = all(path.is_file() for path in find_dataset(row["data"]).paths(data_root(root)))
-            print(f"  {row['name']}: published {_published(row)}; data {'here' if here else 'not here'}")
+            paths = find_dataset(row["data"]).paths(data_root(root))
+            here = "here" if all(path.is_file() for path in paths) else "not here"
+            print(f"  {row['name']}: published {_format_published(row)}; data {here}")
 
 
 def choose(names: list[str], table: str | None, every: bool) -> list[dict[str, Any]]:
-    r"""The rows of these names, or of a table, or all."""
-    tables = paper_tables()
+    r"""Chooses the rows of these names, or of a table, or all."""
+    tables = load_paper_tables()
     if table and table not in tables:
         raise SystemExit(f"there is no table '{table}', choose from {', '.join(tables)}")
     known = {row["name"]: row for found in tables.values() for row in found}
-    if unknown := [name for name in names if name not in known]:
-        raise SystemExit(f"there is no row '{unknown[0]}', choose from {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise SystemExit(f"there is no row '{name}', choose from {', '.join(known)}")
     if every:
         return list(known.values())
     if not names and not table:
-        raise SystemExit("say which rows: --row NAME, --table NAME, or --all true")
-    return [*(known[name] for name in names), *tables.get(table or "", [])]
+        raise SystemExit("choose rows: --row NAME, --table NAME, or --all true")
+    return [known[name] for name in names] + tables.get(table or "", [])
 
 
-def _published(row: dict[str, Any]) -> str:
+def _format_published(row: dict[str, Any]) -> str:
     if "published" not in row:
         return "nothing"
-    mark = "" if row["published"]["certified"] else " (not certified)"
-    return f"{row['published']['mean']:.2f} +- {row['published']['std']:.2f}{mark}"
+    score = row["published"]
+    mark = "" if score["certified"] else " (not certified)"
+    return f"{score['mean']:.2f} +- {score['std']:.2f}{mark}"
 
 
 def _print(line: dict[str, Any]) -> None:
-    shown = f"test {100 * line['test']:.2f}" if line["status"] == "finished" else line["error"]
-    if line["status"] == "finished" and line["method"] == "mowst":
-        shown += f", of sampled routing {100 * line['expected']:.2f}"
-    print(
-        f"{line['name']}, seed {line['seed']}, split {line['split']}: {shown}; published {_published(line)}", flush=True
-    )
+    shown = line.get("error", "")
+    if line["status"] == "finished":
+        shown = f"test {100 * line['test']:.2f}"
+        if line["method"] == "mowst":
+            shown += f", of sampled routing {100 * line['expected']:.2f}"
+    run = f"{line['name']}, seed {line['seed']}, split {line['split']}"
+    print(f"{run}: {shown}; published {_format_published(line)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
-r"""Our tuned backbones beside the published scores of the settings they take.
+r"""Our tuned backbones and the published scores of the settings that they take.
 
-    python experiments/methods.py run --preset tuned --method '[strong]' --data '[computers]' --strong '[tuned-gcn]' \
-        --out experiments/results/tuned.jsonl --root DATA
-    python experiments/tuned.py                            # prints the table of that file as Markdown
+    python experiments/methods.py run --preset tuned --method '[strong]' --data '[computers]' \
+        --strong '[tuned-gcn]' --out experiments/results/tuned.jsonl --root DATA
+    python experiments/tuned.py                      # prints the table of that file as Markdown
 
-The scores are those of `"Classic GNNs are Strong Baselines" <https://arxiv.org/abs/2406.08993>`_: mean and standard
-deviation of three seeds (computers, cs) or splits (minesweeper, ROC-AUC). `cs-counts` is cs with the word counts of
-its archive, which PyG turns into 0 and 1.
+The scores are those of "Classic GNNs are Strong Baselines" (https://arxiv.org/abs/2406.08993): mean
+and standard deviation of three seeds (computers, cs) or splits (minesweeper, ROC-AUC). `cs-counts`
+is cs with the word counts of its archive, which PyG turns into 0 and 1.
 """
 
 from pathlib import Path
 
 import pandas as pd
+from common import RESULTS, markdown, spread
 from jsonargparse import auto_cli
-from methods import markdown, spread
 
 from mowst.study.lines import read_lines
 
-RESULTS = Path(__file__).parent / "results" / "tuned.jsonl"
+OUT = RESULTS / "tuned.jsonl"
 PUBLISHED = {
     ("computers", "tuned-gcn"): (93.99, 0.12),
     ("computers", "tuned-sage"): (93.25, 0.14),
@@ -28,9 +28,9 @@ PUBLISHED = {
 }
 
 
-def table(out: Path = RESULTS) -> None:
-    r"""Prints ours, the published score, the difference, and what is allowed: the larger of 0.3 points and two standard
-    errors of our mean.
+def table(out: Path = OUT) -> None:
+    r"""Prints ours, the published score, the difference, and what is allowed: the larger of 0.3
+    points and two standard errors of our mean.
 
     Args:
         out: file to read.
@@ -52,7 +52,7 @@ def table(out: Path = RESULTS) -> None:
                 "minutes per run": f"{runs.seconds.mean() / 60:.1f}",
             }
         )
-    print(markdown(pd.DataFrame(rows)))
+    print(markdown(rows))
 
 
 if __name__ == "__main__":

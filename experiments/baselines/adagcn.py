@@ -7,25 +7,26 @@ from functools import partial
 from typing import Any
 
 import torch
-from baselines.training import build_for, count_parameters, predict, train, val_score
+from common import build_for
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from training import count_parameters, predict, score_val, train
 
-from mowst import GraphTask, TrainConfig
-from mowst.graph.adjacency import adjacency
-from mowst.graph.propagate import propagate
+from mowst import Graph, GraphTask, TrainConfig
 from mowst.nn.build import ModelConfig
+from mowst.sparse.propagate import propagate
 
 
 def fit_adagcn(
     task: GraphTask, config: ModelConfig, settings: TrainConfig, hops: int = 10
 ) -> tuple[Tensor, dict[str, Any]]:
-    r"""The class probabilities :math:`(N, C)` of `"AdaGCN: Adaboosting Graph Convolutional Networks into Deep Models"
-    <https://arxiv.org/abs/1908.05081>`_.
+    r"""Returns the class probabilities :math:`(N, C)` of `"AdaGCN: Adaboosting Graph Convolutional
+    Networks into Deep Models" <https://arxiv.org/abs/1908.05081>`_.
 
-    Base classifier :math:`l` is an MLP on :math:`\mathbf{P}_{\mathrm{gcn}}^l \mathbf{X}`, trained on node weights that
-    its predecessors leave (:func:`boost`) and started from the parameters of base :math:`l - 1`, with a new optimiser.
-    The number of hops is the one, of 0 to :obj:`hops`, whose ensemble is best on the validation nodes.
+    Base classifier :math:`l` is an MLP on :math:`\mathbf{P}_{\mathrm{gcn}}^l \mathbf{X}`. It is
+    trained on the node weights of :func:`boost`, from the parameters of base classifier :math:`l -
+    1`, with a new optimiser. The number of hops, 0 to :obj:`hops`, is the one whose ensemble is
+    best on the validation nodes.
 
     Args:
         task (GraphTask): the task.
@@ -36,45 +37,46 @@ def fit_adagcn(
     base = build_for(task, config).weak
     index, y = task.index("train"), task.labels("train")
     weight = torch.full_like(y, 1 / y.numel(), dtype=task.data.x.dtype)
-    answers = []
-    for x in hop_features(task, hops):
-        hop = with_features(task, x)
-        train(base, hop, settings, loss=partial(weighted_loss, weight=weight))
-        answers.append(predict(base, hop))
-        weight = boost(weight, answers[-1][index], y)
-    ensembles = [combine(answers[: hop + 1]) for hop in range(hops + 1)]
-    scores = [val_score(prob[task.index("val")], task, settings) for prob in ensembles]
+    predictions = []
+    for x in compute_hops(task, hops):
+        hop = replace_features(task, x)
+        train(base, hop, settings, loss=partial(compute_weighted_loss, weight=weight))
+        predictions.append(predict(base, hop))
+        weight = boost(weight, predictions[-1][index], y)
+    ensembles = [combine(predictions[: hop + 1]) for hop in range(hops + 1)]
+    scores = [score_val(prob[task.index("val")], task, settings) for prob in ensembles]
     chosen = scores.index(max(scores))
     parameters = (chosen + 1) * count_parameters(base)
     return ensembles[chosen], {"parameters": parameters, "hops": chosen, "most_hops": hops}
 
 
-def hop_features(task: GraphTask, hops: int) -> Iterator[Tensor]:
-    r""":math:`\mathbf{X}, \mathbf{P}_{\mathrm{gcn}} \mathbf{X}, \ldots, \mathbf{P}_{\mathrm{gcn}}^L \mathbf{X}`, each
-    from the one before.
+def compute_hops(task: GraphTask, hops: int) -> Iterator[Tensor]:
+    r"""Yields :math:`\mathbf{X}, \mathbf{P}_{\mathrm{gcn}} \mathbf{X}, \ldots,
+    \mathbf{P}_{\mathrm{gcn}}^L \mathbf{X}`, each from the one before.
     """
     x = task.data.x
-    graph = adjacency(task.data.edge_index, task.data.edge_weight, num_nodes=task.num_nodes)
+    graph = Graph(task.data.edge_index, task.data.edge_weight, num_nodes=task.num_nodes)
+    operator = graph.operator("gcn", x.dtype)
     yield x
     for _ in range(hops):
-        x = propagate(graph.operator("gcn", x.dtype), x)
+        x = propagate(operator, x)
         yield x
 
 
-def with_features(task: GraphTask, x: Tensor) -> GraphTask:
-    r"""The task with other node features."""
+def replace_features(task: GraphTask, x: Tensor) -> GraphTask:
+    r"""Replaces the node features of a task."""
     data = copy(task.data)
     data.x = x
     return replace(task, data=data)
 
 
-def weighted_loss(logits: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    r""":math:`\sum_v w_v \, \ell(\mathbf{p}_v, y_v)` with weights that sum to one."""
+def compute_weighted_loss(logits: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    r"""Computes :math:`\sum_v w_v \, \ell(\mathbf{p}_v, y_v)` with weights that sum to one."""
     return (weight * cross_entropy(logits, y, reduction="none")).sum()
 
 
-def additive_score(logits: Tensor) -> Tensor:
-    r"""The vote of a base classifier in SAMME.R
+def compute_votes(logits: Tensor) -> Tensor:
+    r"""Computes the votes of a base classifier in SAMME.R
 
     .. math::
         h_c = (C - 1) \left( \log p_c - \frac{1}{C} \sum_{c'} \log p_{c'} \right)
@@ -87,29 +89,30 @@ def additive_score(logits: Tensor) -> Tensor:
 
 
 def boost(weight: Tensor, logits: Tensor, y: Tensor) -> Tensor:
-    r"""The node weights after a base classifier
+    r"""Computes the node weights after a base classifier
 
     .. math::
         w_v \leftarrow w_v \exp \left( -\frac{C - 1}{C} \sum_c t_{v,c} \log p_{v,c} \right)
         = w_v \exp \left( -\frac{h_{y_v}}{C - 1} \right), \qquad
         t_{v,c} = \begin{cases} 1 & c = y_v \\ -\frac{1}{C - 1} & \text{else} \end{cases}
 
-    normalised to sum to one.
+    normalised to a sum of one.
 
     Shapes:
         - **weight**, **y:** :math:`(n)`, **logits:** :math:`(n, C)`
     """
-    vote = additive_score(logits).gather(1, y.unsqueeze(1)).squeeze(1)
+    vote = compute_votes(logits).gather(1, y.unsqueeze(1)).squeeze(1)
     return (weight.log() - vote / (logits.size(-1) - 1)).softmax(dim=0)
 
 
-def combine(answers: Sequence[Tensor]) -> Tensor:
-    r"""The class probabilities of the ensemble,
-    :math:`\mathrm{softmax} \left( \frac{1}{L + 1} \sum_l \mathbf{h}_l / (C - 1) \right)`, whose largest entry is that
-    of :math:`\sum_l \mathbf{h}_l`. The mean in place of the sum leaves one base classifier its own probabilities.
+def combine(predictions: Sequence[Tensor]) -> Tensor:
+    r"""Computes the class probabilities of the ensemble, :math:`\mathrm{softmax} \left( \frac{1}{L
+    + 1} \sum_l \mathbf{h}_l / (C - 1) \right)`. The largest entry is that of :math:`\sum_l
+    \mathbf{h}_l`. With the mean instead of the sum, one base classifier keeps its own
+    probabilities.
 
     Shapes:
-        - **answers:** logits :math:`(N, C)` each; **output:** :math:`(N, C)`
+        - **predictions:** logits :math:`(N, C)` each; **output:** :math:`(N, C)`
     """
-    votes = torch.stack([additive_score(logits) for logits in answers])  # [L + 1, N, C]
+    votes = torch.stack([compute_votes(logits) for logits in predictions])  # [L + 1, N, C]
     return (votes.mean(dim=0) / (votes.size(-1) - 1)).softmax(dim=-1)

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from baselines.training import build_for, count_parameters, predict, train
+from common import build_for
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
+from training import count_parameters, predict, train
 
 from mowst import GraphTask, TrainConfig
 from mowst.nn.build import ModelConfig
-from mowst.nn.contract import call_expert
+from mowst.nn.call import call_expert
 
-# Noise of no width would make the smooth load a step.
+# Without noise the smooth load would be a step.
 MIN_NOISE = 1e-2
 
 
@@ -24,7 +25,7 @@ def fit_graphmoe(
     k: int = 2,
     balance: float = 0.01,
 ) -> tuple[Tensor, dict[str, Any]]:
-    r"""The class probabilities :math:`(N, C)` of a :class:`GraphMoE` trained on
+    r"""Returns the class probabilities :math:`(N, C)` of a :class:`GraphMoE` trained on
     :math:`\ell + \lambda L_{\mathrm{balance}}`.
 
     Args:
@@ -37,10 +38,14 @@ def fit_graphmoe(
     """
     experts = [build_for(task, config).strong for _ in range(num_experts)]
     model = GraphMoE(experts, NoisyTopKGate(task.num_features, num_experts, k))
-    train(model, task, settings, loss=lambda logits, y: cross_entropy(logits, y) + balance * model.balance)
+
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(logits, y) + balance * model.balance
+
+    train(model, task, settings, loss=loss)
     prob = predict(model, task).softmax(dim=-1)
-    details = {"parameters": count_parameters(model), "experts": num_experts, "k": k, "balance": balance}
-    return prob, details
+    details = {"parameters": count_parameters(model), "experts": num_experts}
+    return prob, details | {"k": k, "balance": balance}
 
 
 class GraphMoE(torch.nn.Module):
@@ -49,13 +54,16 @@ class GraphMoE(torch.nn.Module):
     .. math::
         \mathbf{z}_v = \sum_{e} G(\mathbf{x}_v)_e \, f_e(\mathbf{X}, \mathbf{E})_v
 
-    after `"Graph Mixture of Experts: Learning on Large-Scale Graphs with Explicit Diversity Modeling"
-    <https://arxiv.org/abs/2304.02806>`_. There an expert is one layer of a GNN, and every layer has a gate; here it is
-    a whole GNN, behind one gate. All experts run on all nodes, as neighbours of the nodes that chose them.
+    after `"Graph Mixture of Experts: Learning on Large-Scale Graphs with Explicit Diversity
+    Modeling" <https://arxiv.org/abs/2304.02806>`_. In the paper an expert is one layer of a GNN and
+    every layer has a gate; here an expert is a whole GNN behind one gate. All experts run on all
+    nodes, as neighbours of the nodes that chose them.
 
     Args:
-        experts (list[torch.nn.Module]): GNNs :obj:`expert(x, edge_index)` :math:`\to (N, C)` logits.
-        gate (torch.nn.Module): :obj:`gate(x)` :math:`\to` gates :math:`(N, E)` and load :math:`(E)`.
+        experts (list[torch.nn.Module]): GNNs :obj:`expert(x, edge_index)` :math:`\to (N, C)`
+            logits.
+        gate (torch.nn.Module): :obj:`gate(x)` :math:`\to` gates :math:`(N, E)` and load
+            :math:`(E)`.
 
     Attributes:
         balance (Tensor): :math:`L_{\mathrm{balance}} = \mathrm{CV}(\sum_v G(\mathbf{x}_v))^2 +
@@ -71,24 +79,26 @@ class GraphMoE(torch.nn.Module):
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         gates, load = self.gate(x)
-        self.balance = cv_squared(gates.sum(dim=0)) + cv_squared(load)
-        logits = torch.stack([call_expert(expert, x, edge_index) for expert in self.experts], dim=1)  # [N, E, C]
+        self.balance = compute_cv_squared(gates.sum(dim=0)) + compute_cv_squared(load)
+        logits = [call_expert(expert, x, edge_index) for expert in self.experts]
+        logits = torch.stack(logits, dim=1)  # [N, E, C]
         return (gates.unsqueeze(-1) * logits).sum(dim=1)
 
 
 class NoisyTopKGate(torch.nn.Module):
-    r"""The gate of `"Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer"
-    <https://arxiv.org/abs/1701.06538>`_
+    r"""The gate of `"Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts
+    Layer" <https://arxiv.org/abs/1701.06538>`_
 
     .. math::
-        G(\mathbf{x}) = \mathrm{softmax}(\mathrm{top}_k(\mathbf{h})), \qquad
-        h_e = (\mathbf{W}_g \mathbf{x})_e + \epsilon_e \, s_e, \qquad
-        s_e = \mathrm{softplus}((\mathbf{W}_n \mathbf{x})_e), \qquad \epsilon_e \sim \mathcal{N}(0, 1)
+        G(\mathbf{x}) = \mathrm{softmax}(\mathrm{top}_k(\mathbf{h})), \qquad h_e = (\mathbf{W}_g
+        \mathbf{x})_e + \epsilon_e \, s_e, \qquad s_e = \mathrm{softplus}((\mathbf{W}_n
+        \mathbf{x})_e), \qquad \epsilon_e \sim \mathcal{N}(0, 1)
 
-    without noise in evaluation mode. Both matrices start at zero, that is at even use. The load of an expert is, in
-    training, the expected number of nodes that choose it when only its own noise is drawn anew,
-    :math:`\sum_v \Phi \left( ((\mathbf{W}_g \mathbf{x}_v)_e - t_{v,e}) / s_{v,e} \right)` with the :math:`k`-th largest
-    :math:`t_{v,e}` of the other :math:`h_{v,e'}`; else the number of nodes that chose it.
+    without noise in evaluation mode. Both matrices start at zero, that is at even use. In training,
+    the load of an expert is the expected number of nodes that choose it when only its own noise is
+    redrawn, :math:`\sum_v \Phi \left( ((\mathbf{W}_g \mathbf{x}_v)_e - t_{v,e}) / s_{v,e} \right)`
+    with the :math:`k`-th largest :math:`t_{v,e}` of the other :math:`h_{v,e'}`; in evaluation it is
+    the number of nodes that chose it.
 
     Args:
         in_channels (int): number of node features.
@@ -96,7 +106,7 @@ class NoisyTopKGate(torch.nn.Module):
         k (int): number of experts per node.
 
     Raises:
-        ValueError: if :obj:`k` is not between 1 and the number of experts.
+        ValueError: If :obj:`k` is not between 1 and the number of experts.
 
     Shapes:
         - **input:** :math:`(N, F)`
@@ -119,19 +129,23 @@ class NoisyTopKGate(torch.nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         score = self.score(x)
         scale = softplus(self.noise(x)) + MIN_NOISE
-        noisy = score + torch.randn_like(score) * scale if self.training else score
+        noisy = score
+        if self.training:
+            noisy = score + torch.randn_like(score) * scale
         top, chosen = noisy.topk(self.k, dim=-1)
         gates = torch.zeros_like(noisy).scatter(-1, chosen, top.softmax(dim=-1))
         if not self.training or self.k == score.size(-1):
             return gates, (gates > 0).sum(dim=0).to(gates.dtype)
-        last, first_out = noisy.topk(self.k + 1, dim=-1).values[:, -2:].split(1, dim=-1)  # [N, 1] each
+        last, first_out = (
+            noisy.topk(self.k + 1, dim=-1).values[:, -2:].split(1, dim=-1)
+        )  # [N, 1] each
         threshold = torch.where(noisy > first_out, first_out, last)
         return gates, torch.special.ndtr((score - threshold) / scale).sum(dim=0)
 
 
-def cv_squared(use: Tensor) -> Tensor:
-    r"""The squared coefficient of variation :math:`\mathrm{Var}(\mathbf{u}) / \mathrm{Mean}(\mathbf{u})^2`: zero for
-    even use.
+def compute_cv_squared(use: Tensor) -> Tensor:
+    r"""Computes the squared coefficient of variation :math:`\mathrm{Var}(\mathbf{u}) /
+    \mathrm{Mean}(\mathbf{u})^2`: zero for even use.
 
     Shapes:
         - **input:** :math:`(E)`, **output:** a scalar

@@ -1,9 +1,10 @@
-r"""How long a graph of ogbn-arxiv's size takes to load: first from the publisher's tables, then from the cache.
+r"""How long a graph of ogbn-arxiv's size takes to load, from the publisher's tables and the cache.
 
-    python experiments/bench/load.py      # about 2 minutes, most of it to generate; writes results/load.json
+    python experiments/bench/load.py      # about 2 minutes; writes results/load.json
 
-The tables are generated in the publisher's format, in a folder that is removed afterwards. Each load is a process of
-its own and counts from the call, not from the import; the files are in the system's file cache, as after a download.
+The tables are generated in the publisher's format, in a folder that is removed afterwards. Each
+load runs in its own process and counts from the call, not from the import; the files are in
+the system's file cache, as after a download.
 """
 
 import multiprocessing
@@ -41,17 +42,20 @@ def run(threads: int = 1, out: Path = RESULTS) -> None:
         sizes = {path.name: path.stat().st_size for path in sorted(folder.rglob("*.gz"))}
         rows = [load(root, threads, source) for source in ("tables", "cache")]
         cache = (folder / "cache" / "ogbn-arxiv.safetensors").stat().st_size
-    write_json(out, {"environment": made_by, "sizes": SIZES, "bytes": sizes, "cache_bytes": cache, "rows": rows})
+    content = {"environment": made_by, "sizes": SIZES, "bytes": sizes, "cache_bytes": cache}
+    write_json(out, content | {"rows": rows})
     print(rows)
 
 
 def load(root: str, threads: int, source: str) -> dict[str, Any]:
-    r"""The seconds of a load in a new process."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
-        return {"from": source, "threads": threads, "seconds": executor.submit(timed_load, root, threads).result()}
+    r"""Measures a load in a new process."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as executor:
+        seconds = executor.submit(time_load, root, threads).result()
+    return {"from": source, "threads": threads, "seconds": seconds}
 
 
-def timed_load(root: str, threads: int) -> float:
+def time_load(root: str, threads: int) -> float:
     r"""Times the call, which also checks every value."""
     torch.set_num_threads(threads)
     start = time.perf_counter()
@@ -60,7 +64,7 @@ def timed_load(root: str, threads: int) -> float:
 
 
 def write_tables(folder: Path) -> None:
-    r"""Writes a random graph as the publisher does: comma-separated, compressed, without a header."""
+    r"""Writes a random graph as the publisher does: compressed CSV tables without a header."""
     rng = np.random.default_rng(0)
     nodes, order = SIZES["nodes"], rng.permutation(SIZES["nodes"])
     bounds = np.cumsum([0, *SPLIT.values()])
@@ -70,8 +74,9 @@ def write_tables(folder: Path) -> None:
         "raw/edge": rng.integers(nodes, size=(SIZES["edges"], 2)),
         "raw/node-feat": (rng.standard_normal((nodes, SIZES["features"])) / 4).round(6),
         "raw/node-label": rng.integers(SIZES["classes"], size=nodes),
-        **{f"split/time/{part}": order[bounds[k] : bounds[k + 1]] for k, part in enumerate(SPLIT)},
     }
+    for k, part in enumerate(SPLIT):
+        tables[f"split/time/{part}"] = order[bounds[k] : bounds[k + 1]]
     for name, table in tables.items():
         path = folder / f"{name}.csv.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
