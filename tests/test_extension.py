@@ -24,7 +24,7 @@ from mowst.data.info import DatasetInfo
 from mowst.data.registry import register_dataset
 from mowst.nn.dispersion import entropy_dispersion
 from mowst.nn.loss import mowst_loss
-from mowst.train import AcceptByScore, MixtureMethod, Stage
+from mowst.train import MixtureMethod, Stage
 
 
 class DegreeGate(torch.nn.Module):
@@ -63,14 +63,9 @@ class StrongRounds(MixtureMethod):
                 part="strong",
                 predicts="mixture",
                 learns=("strong",),
-                loss=compute_loss,
-                accept=AcceptByScore(),
+                loss=mowst_loss,
             )
         ]
-
-
-def compute_loss(out, y, class_weight):
-    return mowst_loss(out, y, class_weight=class_weight)
 
 
 def read_rings():

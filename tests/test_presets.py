@@ -63,7 +63,15 @@ def test_a_preset_is_found_by_data_and_strong_expert():
         assert found.items() <= row.items()
     assert load_preset("no-data-set") == {} and "tuned" in PRESETS
     assert load_preset("penn94", "paper", "h2gcn")["method"] == "strong"
-    with pytest.raises(ValueError, match="no row for cora with gcn, only for flickr with gcn, "):
-        load_preset("cora", "paper", "gcn")
+    with pytest.raises(ValueError, match="no row for flickr with gat, only for flickr with gcn, "):
+        load_preset("flickr", "paper", "gat")
     with pytest.raises(ValueError, match="unknown preset 'papers', choose from"):
         load_preset("cora", "papers")
+
+
+def test_the_algorithm_of_the_paper_is_one_preset_away_for_any_data():
+    found = load_preset("my/graph", "paper", "gcn")
+    assert (found["method"], found["gate"], found["gate_fit"]) == ("mowst", "learned", "train")
+    (spec,) = expand([{"data": "digits", "preset": "paper", "method": "mowst"}])
+    assert spec.train_config.gate_fit == "train" and spec.train_config.optimizer == "adamw"
+    assert spec.model_config.detach_dispersion and spec.model_config.mix == "prob"

@@ -13,7 +13,8 @@ def load_preset(data: str, name: str = "default", strong: str | None = None) -> 
     r"""Returns the settings of a preset for a data set. :obj:`"default"` has settings by data set,
     and none for most. :obj:`"tuned"` and :obj:`"paper"` have settings by data set and strong
     expert; those of the paper include the method, which is the strong expert alone where the paper
-    has no mixture with it.
+    has no mixture with it. For a data set that is not in the paper, :obj:`"paper"` is its algorithm
+    with the default sizes and learning rates.
 
     Args:
         data (str): The name of the data set.
@@ -27,9 +28,12 @@ def load_preset(data: str, name: str = "default", strong: str | None = None) -> 
     if name not in PRESETS:
         raise ValueError(f"unknown preset '{name}', choose from {list(PRESETS)}")
     rows = _index_paper_rows() if name == "paper" else _read_file(name)
-    row = rows.get(data.lower().replace("_", "-"), {})
+    data = data.lower().replace("_", "-")
+    row = rows.get(data, {})
     if name == "default":
         return row
+    if name == "paper" and data not in rows:
+        return {**_read_file("paper")["shared"]["algorithm"]}
     if strong is None or strong not in row:
         known: list[str] = []
         for other, experts in rows.items():

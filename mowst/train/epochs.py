@@ -15,6 +15,7 @@ from mowst.sparse.dropout import Dropout
 from mowst.task import GraphTask
 from mowst.train.batches import Batches
 from mowst.train.calibration import calibrated_nll
+from mowst.train.callbacks import Callback
 from mowst.train.config import TrainConfig
 from mowst.train.distributed import (
     count_processes,
@@ -91,12 +92,12 @@ class EpochLoop:
         r"""Returns the progress before the first epoch."""
         return Progress(start, bar=start, kept=Snapshot(*self.parts, self.optimizer).states)
 
-    def run(self, progress: Progress, on_record: Callable[[dict[str, Any]], None]) -> None:
+    def run(self, progress: Progress, callbacks: Sequence[Callback]) -> None:
         r"""Runs the epochs that are left.
 
         Args:
             progress (Progress): Where the stage is; updated at each record.
-            on_record (callable): Called with the record of each evaluated epoch.
+            callbacks (list): Called with the record of each evaluated epoch.
 
         Raises:
             FloatingPointError: If a number is not finite. The error names the epoch, the stage and
@@ -125,7 +126,9 @@ class EpochLoop:
                         kept = Snapshot(*kept.owners)
                         progress.kept = kept.states
                     progress.seconds = time.perf_counter() - started
-                    on_record({**record, "loss": loss, "seconds": progress.seconds})
+                    record.update(loss=loss, seconds=progress.seconds)
+                    for callback in callbacks:
+                        callback(record)
             except FloatingPointError as error:
                 raise FloatingPointError(self._explain(forward, progress, error)) from error
             finally:

@@ -74,10 +74,10 @@ class StageForward:
         assert self.stage.loss is not None
         for name in self.stage.learns:
             getattr(self.model, name).train()
-        y = self.task.labels("train")
+        y, weight = self.task.labels("train"), self.task.class_weights
         if batch is None:
-            return self.stage.loss(self._run("train"), y, self.task.class_weights)
-        loss = self.stage.loss(self._run("train", batch), y[batch.rows], self.task.class_weights)
+            return self.stage.loss(self._run("train"), y, class_weight=weight)
+        loss = self.stage.loss(self._run("train", batch), y[batch.rows], class_weight=weight)
         return batch.share * loss
 
     @torch.no_grad()

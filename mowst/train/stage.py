@@ -1,7 +1,7 @@
 r"""One step of a method: which parts learn, on which loss, and what is kept of it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -31,7 +31,14 @@ class StageOutput(NamedTuple):
     confidence: Any
 
 
-Loss = Callable[[StageOutput, Tensor, Tensor | None], Tensor]
+class Loss(Protocol):
+    r"""A training loss, such as :func:`~mowst.nn.loss.mowst_loss`."""
+
+    def __call__(
+        self, out: StageOutput, y: Tensor, *, class_weight: Tensor | None = None
+    ) -> Tensor:
+        r"""Returns the loss of some training nodes as a scalar."""
+        ...
 
 
 class Accept(Protocol):
@@ -54,6 +61,49 @@ class Accept(Protocol):
 
 
 @dataclass(frozen=True)
+class AcceptByScore:
+    r"""Keeps the best epoch. Of all stages that are accepted by score, the state with the best
+    validation score is selected in the end.
+    """
+
+    def __call__(
+        self, trainer: "Trainer", stage: "Stage", score: Score, improved: bool
+    ) -> "StageResult":
+        trainer.select_if_better(stage.predicts, score)
+        return StageResult(stage.name, stage.part, stage.round, stage.predicts, improved, score)
+
+
+@dataclass(frozen=True)
+class AcceptByGateFit:
+    r"""Fits the gate to the validation nodes after the stage. The stage is accepted if the
+    cross-validated loss of the fit is lower than before by more than one standard error of the
+    paired difference; otherwise experts, gate and optimisers return to where they were.
+
+    Args:
+        mix (str, optional): What may be mixed, as in :func:`~mowst.train.gate_fit.fit_gate`.
+            (default: :obj:`None`)
+    """
+
+    mix: str | None = None
+
+    def __call__(
+        self, trainer: "Trainer", stage: "Stage", score: Score, improved: bool
+    ) -> "StageResult":
+        gate = trainer.fit_gate(self.mix) if improved else None
+        accepted = gate is not None and gate.is_better_than(trainer.gate)
+        if accepted:
+            assert gate is not None
+            trainer.gate = gate
+            score = (-gate.losses[gate.chosen], 0.0)
+            trainer.select(score)
+        else:
+            trainer.restore_selected()
+        return StageResult(
+            stage.name, stage.part, stage.round, stage.predicts, accepted, score, gate=gate
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     r"""One step of a method.
 
@@ -69,9 +119,10 @@ class Stage:
         predicts (str): What is trained and validated: the :obj:`"weak"` or :obj:`"strong"` expert
             alone, or the :obj:`"mixture"`.
         learns (tuple[str, ...]): The parts of the model that learn.
-        loss (callable, optional): :obj:`loss(outputs, y, class_weight)` returns a scalar. (default:
-            :obj:`None`)
-        accept (callable): What is kept, see :class:`Accept`.
+        loss (Loss, optional): :obj:`loss(out, y, class_weight=)` returns a scalar.
+            (default: :obj:`None`)
+        accept (callable, optional): What is kept, see :class:`Accept`.
+            (default: :class:`AcceptByScore`)
         round (int, optional): The round, from 1; 0 before the rounds. (default: :obj:`0`)
         pretraining (bool, optional): Whether the settings of pretraining hold. (default:
             :obj:`False`)
@@ -83,8 +134,8 @@ class Stage:
     part: str
     predicts: str
     learns: tuple[str, ...]
-    accept: Accept
     loss: Loss | None = None
+    accept: Accept = AcceptByScore()
     round: int = 0
     pretraining: bool = False
     bar: Score | None = WORST
@@ -116,46 +167,3 @@ class StageResult:
         r"""Builds the result again from its fields, as a checkpoint holds them."""
         gate = values["gate"]
         return cls(**{**values, "gate": None if gate is None else GateFit(*gate)})
-
-
-@dataclass(frozen=True)
-class AcceptByScore:
-    r"""Keeps the best epoch. Of all stages that are accepted by score, the state with the best
-    validation score is selected in the end.
-    """
-
-    def __call__(
-        self, trainer: "Trainer", stage: Stage, score: Score, improved: bool
-    ) -> StageResult:
-        trainer.select_if_better(stage.predicts, score)
-        return StageResult(stage.name, stage.part, stage.round, stage.predicts, improved, score)
-
-
-@dataclass(frozen=True)
-class AcceptByGateFit:
-    r"""Fits the gate to the validation nodes after the stage. The stage is accepted if the
-    cross-validated loss of the fit is lower than before by more than one standard error of the
-    paired difference; otherwise experts, gate and optimisers return to where they were.
-
-    Args:
-        mix (str, optional): What may be mixed, as in :func:`~mowst.train.gate_fit.fit_gate`.
-            (default: :obj:`None`)
-    """
-
-    mix: str | None = None
-
-    def __call__(
-        self, trainer: "Trainer", stage: Stage, score: Score, improved: bool
-    ) -> StageResult:
-        gate = trainer.fit_gate(self.mix) if improved else None
-        accepted = gate is not None and gate.is_better_than(trainer.gate)
-        if accepted:
-            assert gate is not None
-            trainer.gate = gate
-            score = (-gate.losses[gate.chosen], 0.0)
-            trainer.select(score)
-        else:
-            trainer.restore_selected()
-        return StageResult(
-            stage.name, stage.part, stage.round, stage.predicts, accepted, score, gate=gate
-        )

@@ -111,11 +111,27 @@ class Trainer:
 
     def run_stage(self, stage: Stage, callbacks: Sequence[Callback] = ()) -> StageResult:
         r"""Runs the epochs of a stage and returns what was accepted of it."""
-        if stage.learns:
-            score, improved = self._run_epochs(stage, callbacks)
+        if not stage.learns:
+            result = stage.accept(self, stage, self._find_bar(stage), True)
         else:
-            score, improved = self._find_bar(stage), True
-        result = stage.accept(self, stage, score, improved)
+            key = (stage.part, stage.learns, stage.pretraining)
+            optimizer = self._find_optimizer(key)
+            loop = EpochLoop(self.model, self.task, self.inputs, self.config, stage, optimizer)
+            progress = self.progress or loop.begin(self._find_bar(stage))
+            self.progress = progress
+            if self._random is not None:  # the run is resumed here
+                set_random_state(self._random)
+                self._random = None
+            try:
+                loop.run(progress, [self.history.append, *callbacks])
+            finally:
+                self.progress = None
+                if stage.pretraining:
+                    del self.optimizers[key]
+                if isinstance(stage.accept, AcceptByScore):  # also of a stage that broke off
+                    self.select_if_better(stage.predicts, progress.bar)
+            improved = progress.best > progress.start
+            result = stage.accept(self, stage, progress.bar, improved)
         if self.score is not None and stage.round == 0:
             result.scores.update(take_from_first(self.score(self.model, stage.predicts)))
         return result
@@ -194,33 +210,6 @@ class Trainer:
         self._first_gate.states = state["first gate"]
         self._random = state["random"]
 
-    def _run_epochs(self, stage: Stage, callbacks: Sequence[Callback]) -> tuple[Score, bool]:
-        # Returns the score after the stage, and whether it is better than before.
-        key = (stage.part, stage.learns, stage.pretraining)
-        optimizer = self._find_optimizer(key)
-        loop = EpochLoop(self.model, self.task, self.inputs, self.config, stage, optimizer)
-        if self.progress is None:
-            self.progress = loop.begin(self._find_bar(stage))
-        if self._random is not None:
-            set_random_state(self._random)
-            self._random = None
-        progress = self.progress
-
-        def on_record(record: dict[str, Any]) -> None:
-            self.history.append(record)
-            for callback in callbacks:
-                callback(record)
-
-        try:
-            loop.run(progress, on_record)
-        finally:
-            self.progress = None
-            if stage.pretraining:
-                del self.optimizers[key]
-            if isinstance(stage.accept, AcceptByScore):  # also of a stage that broke off
-                self.select_if_better(stage.predicts, progress.bar)
-        return progress.bar, progress.best > progress.start
-
     def _find_optimizer(self, key: OptimizerKey) -> torch.optim.Optimizer:
         if key not in self.optimizers:
             self.optimizers[key] = make_optimizer(self.model, self.config, *key)
@@ -229,7 +218,7 @@ class Trainer:
     def _find_bar(self, stage: Stage) -> Score:
         if stage.bar is not None:
             return stage.bar
-        scored = Stage("score", "gate", "mixture", learns=(), accept=AcceptByScore())
+        scored = Stage(name="score", part="gate", predicts="mixture", learns=())
         with training_only(self.model, ()):
             forward = StageForward(self.model, self.task, scored, self.inputs)
             found = validate(forward.predict(), self.task)

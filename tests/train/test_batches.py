@@ -20,14 +20,13 @@ from mowst import (
     fit,
     seed_everything,
 )
-from mowst.train import AcceptByScore, Stage, Trainer
+from mowst.nn.loss import mowst_loss, mowst_star_loss
+from mowst.train import Stage, Trainer
 from mowst.train.batches import Batches
 from mowst.train.forward import StageForward
 from mowst.train.inputs import TaskInputs
 from mowst.train.methods import find_method
 from mowst.train.methods.method import compute_expert_loss
-from mowst.train.methods.mowst import compute_mowst_loss
-from mowst.train.methods.mowst_star import compute_star_loss
 
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
 SHORT = {"epochs": 3, "rounds": 1, "lr": 0.03, "gate_folds": 2}
@@ -63,7 +62,7 @@ def make_model(strong=GCN, seed=0, **kwargs):
 
 
 def make_stage(learns, predicts="mixture", loss=None):
-    return Stage("test", learns[0], predicts, learns, AcceptByScore(), loss)
+    return Stage(name="test", part=learns[0], predicts=predicts, learns=learns, loss=loss)
 
 
 def close(one, other, atol=1e-5):
@@ -119,7 +118,7 @@ def test_an_epoch_goes_once_through_the_training_nodes(task, reads_graph, num_pa
     assert sum(shares) == pytest.approx(1)
 
 
-LOSSES = {"mowst": compute_mowst_loss, "mowst-star": partial(compute_star_loss, "prob")}
+LOSSES = {"mowst": mowst_loss, "mowst-star": partial(mowst_star_loss, mix="prob")}
 
 
 @pytest.mark.parametrize("class_weight", [None, [1.0, 2.0, 5.0]])
@@ -201,7 +200,7 @@ def test_gradients_of_batches_are_accumulated(task):
     for settings in ({}, {"batches": "random", "num_parts": 5, "batches_per_step": 5}):
         models.append(make_model())
         trainer = Trainer(models[-1], task, find_method("mowst"), TrainConfig(epochs=3, **settings))
-        trainer.run_stage(make_stage(("weak", "gate"), loss=compute_mowst_loss))
+        trainer.run_stage(make_stage(("weak", "gate"), loss=mowst_loss))
         assert len(trainer.history) == 3
     assert close(*models)
 

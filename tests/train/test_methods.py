@@ -16,6 +16,7 @@ from mowst import (
     fit,
     seed_everything,
 )
+from mowst.nn.loss import mowst_loss
 from mowst.train import (
     METHODS,
     AcceptByGateFit,
@@ -27,7 +28,6 @@ from mowst.train import (
 )
 from mowst.train.methods import check_method, find_method
 from mowst.train.methods.method import make_expert_stage, make_start_stage
-from mowst.train.methods.mowst import compute_mowst_loss
 from mowst.train.stage import WORST, Stage
 
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
@@ -271,7 +271,9 @@ class GateOnly(MixtureMethod):
     r"""A method of a user: each round trains the gate and nothing else."""
 
     def round_stages(self, model, config):
-        return [Stage("gate", "gate", "mixture", ("gate",), AcceptByScore(), compute_mowst_loss)]
+        return [
+            Stage(name="gate", part="gate", predicts="mixture", learns=("gate",), loss=mowst_loss)
+        ]
 
 
 class StrongThenWeak(Method):

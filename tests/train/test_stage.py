@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from mowst import GCN, MLP, LearnedGate, Mowst, TrainConfig
+from mowst.nn.loss import mowst_loss
 from mowst.train import AcceptByGateFit, AcceptByScore, Stage, Trainer
 from mowst.train.calibration import calibrated_nll
 from mowst.train.methods import find_method
 from mowst.train.methods.method import compute_expert_loss
-from mowst.train.methods.mowst import compute_mowst_loss
 from mowst.train.stage import WORST
 
 SIZES = {
@@ -32,12 +32,12 @@ def model():
     return Mowst(MLP(**SIZES), GCN(**SIZES), LearnedGate(8))
 
 
-def make_stage(learns, predicts="mixture", bar=WORST, loss=compute_mowst_loss, accept=None):
+def make_stage(learns, predicts="mixture", bar=WORST, loss=mowst_loss, accept=None):
     if predicts != "mixture":
         loss = partial(compute_expert_loss, predicts)
-    return Stage(
-        "test", learns[0], predicts, learns, accept or AcceptByScore(), loss, round=1, bar=bar
-    )
+    kept = {"accept": accept or AcceptByScore(), "round": 1, "bar": bar}
+    place = {"name": "test", "part": learns[0], "predicts": predicts}
+    return Stage(**place, learns=learns, loss=loss, **kept)
 
 
 def make_trainer(model, task, **settings):
@@ -232,7 +232,9 @@ def test_a_loss_of_nan_stops_with_stage_and_epoch_and_keeps_the_best_state(model
 
     def break_in_the_fourth_epoch(out, y, class_weight):
         calls.append(1)
-        return compute_mowst_loss(out, y, class_weight) * (float("nan") if len(calls) == 4 else 1)
+        return mowst_loss(out, y, class_weight=class_weight) * (
+            float("nan") if len(calls) == 4 else 1
+        )
 
     with pytest.raises(FloatingPointError, match="nan in epoch 4 of the stage 'test'"):
         run_stage(model, task, make_stage(("strong",), loss=break_in_the_fourth_epoch), epochs=10)
@@ -253,7 +255,8 @@ def test_a_part_that_learns_again_continues_with_its_optimiser(model, task):
 def test_a_stage_without_learning_parts_has_no_epochs(model, task):
     before = get_tensors(model)
     trainer = make_trainer(model, task)
-    result = trainer.run_stage(Stage("score", "gate", "mixture", (), AcceptByScore(), bar=None))
+    stage = Stage(name="score", part="gate", predicts="mixture", learns=(), bar=None)
+    result = trainer.run_stage(stage)
     assert result.accepted and trainer.history == [] and not trainer.optimizers
     assert equal(before, get_tensors(model))
     prob = model.eval()(task.data.x, task.data.edge_index).prob.detach()

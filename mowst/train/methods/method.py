@@ -109,13 +109,12 @@ def make_expert_stage(name: str, pretraining: bool = False) -> Stage:
         predicts=name,
         learns=(name,),
         loss=partial(compute_expert_loss, name),
-        accept=AcceptByScore(),
         pretraining=pretraining,
     )
 
 
 def compute_expert_loss(
-    name: str, out: StageOutput, y: Tensor, class_weight: Tensor | None
+    name: str, out: StageOutput, y: Tensor, *, class_weight: Tensor | None = None
 ) -> Tensor:
     r"""Returns the mean cross-entropy of one expert."""
     return cross_entropy(getattr(out, name), y, weight=class_weight)
@@ -127,11 +126,12 @@ def make_start_stage(model: Mowst, config: TrainConfig) -> Stage:
     gate.
     """
     if config.gate_fit == "train":
-        return Stage("start", "gate", "mixture", learns=(), accept=AcceptByScore(), bar=None)
+        return Stage(name="start", part="gate", predicts="mixture", learns=(), bar=None)
     # The predictions of an untrained expert are noise, which may prefer to mix logits; and in mixed
     # logits an expert that learns faster leaves the other one no gradient.
     mix = model.mixes[0] if config.pretrain in ("weak", "strong") else None
-    return Stage("fit gate", "gate", "mixture", learns=(), accept=AcceptByGateFit(mix))
+    accept = AcceptByGateFit(mix)
+    return Stage(name="fit gate", part="gate", predicts="mixture", learns=(), accept=accept)
 
 
 def place_stage(stage: Stage, round: int, config: TrainConfig, last: StageResult) -> Stage:

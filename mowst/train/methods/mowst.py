@@ -1,12 +1,10 @@
 r"""Mowst: both experts are trained in alternation."""
 
-from torch import Tensor
-
 from mowst.nn.loss import deferred_loss, mowst_loss
 from mowst.nn.mowst import Mowst
 from mowst.train.config import TrainConfig
 from mowst.train.methods.method import MixtureMethod, choose_learning
-from mowst.train.stage import AcceptByScore, Stage, StageOutput
+from mowst.train.stage import Stage
 
 
 class MowstMethod(MixtureMethod):
@@ -28,25 +26,13 @@ class MowstMethod(MixtureMethod):
             part="weak",
             predicts="mixture",
             learns=choose_learning(model, config, ("weak", "gate")),
-            loss=compute_mowst_loss,
-            accept=AcceptByScore(),
+            loss=mowst_loss,
         )
         strong = Stage(
             name="strong",
             part="strong",
             predicts="mixture",
             learns=choose_learning(model, config, ("strong",)),
-            loss=compute_deferred_loss,
-            accept=AcceptByScore(),
+            loss=deferred_loss,
         )
         return [stage for stage in (weak, strong) if stage.learns]
-
-
-def compute_mowst_loss(out: StageOutput, y: Tensor, class_weight: Tensor | None) -> Tensor:
-    r"""See :func:`~mowst.nn.loss.mowst_loss`."""
-    return mowst_loss(out, y, class_weight=class_weight)
-
-
-def compute_deferred_loss(out: StageOutput, y: Tensor, class_weight: Tensor | None) -> Tensor:
-    r"""See :func:`~mowst.nn.loss.deferred_loss`."""
-    return deferred_loss(out, y, class_weight=class_weight)

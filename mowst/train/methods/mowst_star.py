@@ -2,13 +2,11 @@ r"""Mowst*: both experts are trained together."""
 
 from functools import partial
 
-from torch import Tensor
-
 from mowst.nn.loss import mowst_star_loss
 from mowst.nn.mowst import Mowst
 from mowst.train.config import TrainConfig
 from mowst.train.methods.method import MixtureMethod, choose_learning
-from mowst.train.stage import AcceptByScore, Stage, StageOutput
+from mowst.train.stage import Stage
 
 
 class MowstStarMethod(MixtureMethod):
@@ -25,15 +23,9 @@ class MowstStarMethod(MixtureMethod):
             part="joint",
             predicts="mixture",
             learns=choose_learning(model, config, ("weak", "strong", "gate")),
-            loss=partial(compute_star_loss, model.mix),
-            accept=AcceptByScore(),
+            loss=partial(mowst_star_loss, mix=model.mix),
         )
         return [joint] if joint.learns else []
 
     def count_rounds(self, config: TrainConfig) -> int:
         return min(config.rounds, 1) if config.gate_fit == "train" else config.rounds
-
-
-def compute_star_loss(mix: str, out: StageOutput, y: Tensor, class_weight: Tensor | None) -> Tensor:
-    r"""See :func:`~mowst.nn.loss.mowst_star_loss`."""
-    return mowst_star_loss(out, y, mix=mix, class_weight=class_weight)
