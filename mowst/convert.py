@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.utils import from_networkx
 
 MASKS = ("train_mask", "val_mask", "test_mask")
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
@@ -33,9 +32,12 @@ def repair(data: Data) -> tuple[Data, list[str]]:
 
     Features and edge weights become float32, edge indices int64, labels and edge weights of one
     column flat, labels that are whole numbers int64 with -1 for NaN, masks of 0 and 1 bool. Data
-    that would change their meaning are left as they are.
+    that would change their meaning are left as they are. Labels, masks and the words of a split may
+    be lists, and edge weights may be named :obj:`weight`, as
+    :func:`torch_geometric.utils.from_networkx` returns them.
     """
-    data, changes = copy(data), []
+    data = copy(data)
+    changes = _repair_lists(data)
     for key, value in data.to_dict().items():
         if not isinstance(value, Tensor):
             continue
@@ -49,6 +51,30 @@ def repair(data: Data) -> tuple[Data, list[str]]:
         if key == "y" and value.is_floating_point() and value.isnan().any():
             changes.append(f"{int(value.isnan().sum())} labels were NaN, are -1 (none)")
     return data, changes
+
+
+def _repair_lists(data: Data) -> list[str]:
+    changes = []
+    if isinstance(data.get("y"), list):
+        data.y, names = read_labels(data.y)
+        changes.append(f"y was a list, is {int((data.y >= 0).sum())} labels of {len(data.y)} nodes")
+        if names:
+            data.class_names = names
+    for key in MASKS:
+        if isinstance(data.get(key), list):
+            data[key] = _read_mask(data[key], key)
+            changes.append(f"{key} was a list")
+    if isinstance(data.get("split"), list) and not any(key in data for key in MASKS):
+        for key, mask in read_split_words(data.split).items():
+            data[f"{key}_mask"] = mask
+        changes.append("split was a list, is the masks")
+    weight, edges = data.get("weight"), data.get("edge_index")
+    has_weight = isinstance(weight, Tensor) and isinstance(edges, Tensor)
+    if has_weight and weight.shape[:1] == edges.shape[1:] and "edge_weight" not in data:
+        data.edge_weight = weight
+        del data.weight
+        changes.append("weight is edge_weight")
+    return changes
 
 
 def _repair_tensor(key: str, value: Tensor) -> Tensor:
@@ -114,58 +140,6 @@ def read_split_words(words: Sequence[Any]) -> dict[str, Tensor]:
     for key in ("train", "val", "test"):
         masks[key] = torch.tensor([split == key for split in splits])
     return masks
-
-
-def read_networkx(
-    graph: Any, features: str | Sequence[str], label: str, weight: str | None
-) -> Data:
-    r"""Reads a NetworkX graph, see :meth:`mowst.task.GraphTask.from_networkx`."""
-    import networkx as nx
-
-    graph = graph.to_directed(as_view=True)
-    bare = nx.create_empty_copy(graph, with_data=False)
-    bare.add_edges_from(graph.edges())
-    nodes = dict(graph.nodes(data=True))
-    known = sorted({str(key) for attributes in nodes.values() for key in attributes})
-    columns = []
-    for name in [features] if isinstance(features, str) else features:
-        for node, attributes in nodes.items():
-            if name not in attributes:
-                has = f"the nodes have {', '.join(known) or 'none'}"
-                raise ValueError(f"the node {node!r} has no attribute '{name}'; {has}")
-        values = _read_numbers([attributes[name] for attributes in nodes.values()], name)
-        columns.append(values.view(len(nodes), -1))
-    if label not in known:
-        raise ValueError(f"no node has the label '{label}'; the nodes have {', '.join(known)}")
-    data = Data(x=torch.cat(columns, dim=1), edge_index=from_networkx(bare).edge_index)
-    data.node_ids = list(nodes)
-    try:
-        data.y, names = read_labels([attributes.get(label) for attributes in nodes.values()])
-        if "split" in known:
-            masks = read_split_words([attributes.get("split") for attributes in nodes.values()])
-            data.update({f"{key}_mask": mask for key, mask in masks.items()})
-        for key in MASKS:
-            if key in known and "split" not in known:
-                data[key] = _read_mask([attributes.get(key) for attributes in nodes.values()], key)
-    except CellError as error:
-        raise ValueError(f"the node {data.node_ids[error.position]!r} has {error.found}") from None
-    if names:
-        data.class_names = names
-    weights = [value for *_, value in graph.edges(data=weight or "weight")]
-    if any(value is not None for value in weights):
-        weights = [1.0 if value is None else value for value in weights]
-        data.edge_weight = _read_numbers(weights, weight or "weight")
-    elif weight is not None:
-        raise ValueError(f"no edge has the attribute '{weight}'; leave out weight= for no weights")
-    return data
-
-
-def _read_numbers(values: Sequence[Any], name: str) -> Tensor:
-    try:
-        return torch.from_numpy(np.array(values, dtype=np.float32))
-    except (TypeError, ValueError) as error:
-        wanted = "must be a number, or the same number of numbers everywhere"
-        raise ValueError(f"the attribute '{name}' {wanted}: {error}") from None
 
 
 def _read_mask(values: Sequence[Any], key: str) -> Tensor:

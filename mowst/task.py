@@ -1,18 +1,17 @@
 r"""Node classification task: a graph, its splits and its metric."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import subgraph
 
-from mowst.convert import read_networkx, repair
+from mowst.convert import repair
 from mowst.metrics import METRICS, expected_score
 from mowst.validation import SPLITS, Report, Weights, find_problems, find_remarks
 
@@ -127,33 +126,6 @@ class GraphTask:
         )
         task.log()
         return task
-
-    @classmethod
-    def from_networkx(
-        cls,
-        graph: Any,
-        features: str | Sequence[str] = "x",
-        label: str = "y",
-        weight: str | None = None,
-        **kwargs: Any,
-    ) -> "GraphTask":
-        r"""Creates a task from a NetworkX graph. An undirected edge becomes two directed ones. The
-        order of the nodes is kept; :obj:`data.node_ids` lists their ids, and
-        :obj:`data.class_names` the classes if labels are names.
-
-        Args:
-            graph (networkx.Graph): The graph. Its nodes may have the attributes :obj:`train_mask`,
-                :obj:`val_mask`, :obj:`test_mask` (:obj:`True` or :obj:`False`), or an attribute
-                :obj:`split` (:obj:`"train"`, :obj:`"val"` or :obj:`"test"`).
-            features (str or list[str], optional): The node attributes that are the features, each a
-                number or an array. (default: :obj:`"x"`)
-            label (str, optional): The node attribute that is the label. A node without it, or with
-                :obj:`None`, NaN or :obj:`-1`, is unlabelled. (default: :obj:`"y"`)
-            weight (str, optional): The edge attribute that is the weight, 1 for edges without it.
-                :obj:`None` uses :obj:`"weight"` if edges have it. (default: :obj:`None`)
-            **kwargs (optional): Arguments of :meth:`from_data`.
-        """
-        return cls.from_data(read_networkx(graph, features, label, weight), **kwargs)
 
     @property
     def num_nodes(self) -> int:

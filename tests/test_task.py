@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from torch_geometric.data import Data
+from torch_geometric.utils import from_networkx
 
-from mowst.data import stratified_split
 from mowst.metrics import METRICS
 from mowst.task import GraphTask
 
@@ -354,120 +354,48 @@ def test_fields_survive_every_copy():
         )
 
 
-def karate(**attributes) -> nx.Graph:
+def karate(**attributes):
     made = nx.karate_club_graph()
     for node in made:
-        made.nodes[node].update({"degree": made.degree(node), "square": [node % 3, node**2]})
+        words = {"split": ("train", "val", "test")[node % 3], "y": made.nodes[node].pop("club")}
+        made.nodes[node].update(degree=made.degree(node), square=node**2, **words)
     for name, values in attributes.items():
         nx.set_node_attributes(made, values, name)
-    return made
+    return from_networkx(made, group_node_attrs=["degree", "square"])
 
 
-def test_from_networkx_is_the_adjacency_matrix():
-    made = GraphTask.from_networkx(
-        karate(), features=["degree", "square"], label="club", draw=stratified_split
-    )
+def test_a_networkx_graph_of_pyg_is_the_adjacency_matrix():
+    made = GraphTask.from_data(karate())
     dense = torch.zeros(34, 34).index_put_(tuple(made.data.edge_index), made.data.edge_weight)
-    assert dense.equal(torch.from_numpy(nx.to_numpy_array(karate())).float())
-    assert made.data.x[5].tolist() == [4, 2, 25] and made.data.class_names == ["Mr. Hi", "Officer"]
-    assert made.data.y[[0, 33]].tolist() == [0, 1] and made.data.node_ids == list(range(34))
-    assert made.masks["train"].equal(stratified_split(made.data.y, seed=0)["train"])
-    assert made.to("cpu").data.node_ids == made.data.node_ids
+    assert dense.equal(torch.from_numpy(nx.to_numpy_array(nx.karate_club_graph())).float())
+    assert made.data.x[5].tolist() == [4, 25] and made.data.class_names == ["Mr. Hi", "Officer"]
+    assert made.data.y[[0, 33]].tolist() == [0, 1] and made.index("val").tolist()[:2] == [1, 4]
+    assert "weight is edge_weight" in made.report().repaired
 
 
-@pytest.mark.parametrize("form", ["words", "masks"])
-def test_from_networkx_takes_splits_and_any_node_and_both_directions(form):
-    directed = nx.DiGraph(
-        [("a", ("b", 1)), (("b", 1), 3), (3, "a"), (3, 3), ("a", "c"), ("c", "d"), ("d", "e")]
-    )
-    for k, node in enumerate(directed):
-        split = ("train", "val", "test")[k // 2]
-        directed.nodes[node].update({"x": torch.ones(2) * k, "y": k % 2})
-        directed.nodes[node].update(
-            {"split": split} if form == "words" else {f"{split}_mask": True}
-        )
-    made = GraphTask.from_networkx(directed, inductive=True)
-    assert made.data.node_ids == ["a", ("b", 1), 3, "c", "d", "e"] and made.inductive
-    assert sorted(made.data.edge_index.t().tolist()) == [
-        [0, 1],
-        [0, 3],
-        [1, 2],
-        [2, 0],
-        [2, 2],
-        [3, 4],
-        [4, 5],
-    ]
-    assert made.data.edge_weight is None and made.index("val").tolist() == [2, 3]
-    undirected = GraphTask.from_networkx(directed.to_undirected())
-    assert undirected.data.num_edges == 2 * 6 + 1 and undirected.data.is_undirected()
-
-
-def test_from_networkx_takes_missing_labels_and_masks_of_numbers():
-    graph = karate(
-        train_mask={k: k % 3 == 0 for k in range(34)}, val_mask={k: k % 3 == 1 for k in range(34)}
-    )
-    nx.set_node_attributes(graph, {2: None, 5: float("nan"), 8: pd.NA, 11: pd.NaT}, "club")
-    del graph.nodes[14]["club"]
-    nx.set_node_attributes(graph, {0: 1, 3: 1.0, 2: 0, 5: None, 8: float("nan")}, "train_mask")
-    made = GraphTask.from_networkx(graph, features="degree", label="club")
-    assert (made.data.y < 0).nonzero().view(-1).tolist() == [2, 5, 8, 11, 14]
-    assert made.data.class_names == ["Mr. Hi", "Officer"] and made.splits == ("train", "val")
-    assert made.index("train").tolist() == list(range(0, 34, 3))
-
-
-def test_from_networkx_reads_the_named_weight():
-    graph = karate(split={k: ("train", "val", "test")[k % 3] for k in range(34)})
-    nx.set_edge_attributes(graph, {(0, 1): 2.5}, "value")
-    made = GraphTask.from_networkx(graph, features="degree", label="club", weight="value")
-    assert sorted(made.data.edge_weight.tolist()) == [1.0] * 154 + [2.5] * 2
-    with pytest.raises(ValueError, match="no edge has the attribute 'values'"):
-        GraphTask.from_networkx(graph, features="degree", label="club", weight="values")
+def test_missing_labels_and_masks_in_lists():
+    masks = {
+        f"{key}_mask": {n: n % 3 == k for n in range(34)}
+        for k, key in enumerate(("train", "val", "test"))
+    }
+    masks["test_mask"] = {n: {2: None, 5: 1.0}.get(n, n % 3 == 2) for n in range(34)}
+    data = karate(**masks, y={3: None, 6: float("nan"), 9: pd.NA, 12: pd.NaT})
+    data.train_mask = [n % 3 == 0 and n not in (3, 6, 9, 12) for n in range(34)]
+    made = GraphTask.from_data(data)
+    assert (made.data.y < 0).nonzero().view(-1).tolist() == [3, 6, 9, 12]
+    assert made.index("test").tolist() == [n for n in range(5, 34) if n % 3 == 2]
 
 
 @pytest.mark.parametrize(
     ("attributes", "problem"),
     [
-        ({"degree": {7: "many"}}, "the attribute 'degree' must be a number, .*'many'"),
-        (
-            {"degree": {7: [1, 2]}},
-            "the attribute 'degree' must be a number, or the same number of numbers everywhere",
-        ),
-        (
-            {"club": {7: 1}},
-            "the node 0 has the label 'Mr. Hi'; give whole numbers, or names throughout",
-        ),
-        (
-            {"split": {7: "tset"}},
-            "the node 7 has the split 'tset'; known: train, val, test, or nothing",
-        ),
-        (
-            {"club": {7: [0, 1]}},
-            r"the node 7 has the labels \[0, 1\]: several labels per node are not supported",
-        ),
-        (
-            {"train_mask": {7: True}},
-            "data.val_mask is missing; set it, create .* draw=mowst.data.stratified_split",
-        ),
-        ({"train_mask": {7: "False"}}, "the node 7 has the train_mask 'False'; give True or False"),
-        ({"train_mask": {7: 2}}, "the node 7 has the train_mask 2; give True or False"),
+        ({"y": {7: 1}}, "node 0 has the label 'Mr. Hi'; give whole numbers, or names throughout"),
+        ({"split": {7: "tset"}}, "node 7 has the split 'tset'; known: train, val, test"),
+        ({"y": {7: [0, 1]}}, r"node 7 has the labels \[0, 1\]: several labels per node"),
+        ({"train_mask": dict.fromkeys(range(34), "False")}, "node 0 has the train_mask 'False'"),
     ],
     ids=str,
 )
-def test_from_networkx_names_the_node(attributes, problem):
+def test_a_list_names_the_node(attributes, problem):
     with pytest.raises(ValueError, match=problem):
-        GraphTask.from_networkx(karate(**attributes), features="degree", label="club")
-
-
-def test_from_networkx_names_the_attribute():
-    graph = karate()
-    graph.edges[0, 1]["weight"] = "strong"
-    with pytest.raises(ValueError, match="the attribute 'weight' must be a number, .*'strong'"):
-        GraphTask.from_networkx(graph, features="degree", label="club", draw=stratified_split)
-    with pytest.raises(
-        ValueError, match="the node 0 has no attribute 'x'; the nodes have club, degree, square"
-    ):
-        GraphTask.from_networkx(karate(), label="club")
-    with pytest.raises(
-        ValueError, match="no node has the label 'y'; the nodes have club, degree, square"
-    ):
-        GraphTask.from_networkx(karate(), features="degree")
+        GraphTask.from_data(karate(**attributes))
