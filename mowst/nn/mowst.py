@@ -310,8 +310,9 @@ class Mowst(torch.nn.Module):
     def load(
         cls, path: str | PathLike[str], *, trust: bool = False, **parts: torch.nn.Module | None
     ) -> "Mowst":
-        r"""Loads a model from a file that :meth:`save` wrote. Experts and gates of this package are
-        rebuilt. Modules of other packages are passed in, built with the arguments that they had.
+        r"""Loads a model, in evaluation mode, from a file that :meth:`save` wrote. Experts and
+        gates of this package are rebuilt. Modules of other packages are passed in, built with the
+        arguments that they had.
 
         Args:
             path (str): The file.
@@ -327,7 +328,7 @@ class Mowst(torch.nn.Module):
         state, spec = read_model(path)
         model = cls.rebuild(spec, trust=trust, **parts)
         load_weights(model, state, source=path)
-        return model
+        return model.eval()
 
     def describe(self) -> dict[str, Any]:
         r"""Returns everything but the weights, as plain values: the input of :meth:`rebuild`."""

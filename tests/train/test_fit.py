@@ -254,7 +254,7 @@ def test_a_run_folder_records_how_it_was_made(task, tmp_path):
         and env["command"]
         and env["machine"]["threads"]
     )
-    loaded = Mowst.load(folder.model_path).eval()
+    loaded = Mowst.load(folder.model_path)
     assert torch.equal(
         loaded(task.data.x, task.data.edge_index).prob,
         model(task.data.x, task.data.edge_index).prob,
