@@ -27,8 +27,8 @@ def load_preset(data: str, name: str = "default", strong: str | None = None) -> 
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset '{name}', choose from {list(PRESETS)}")
-    rows = _index_paper_rows() if name == "paper" else _read_file(name)
-    data = data.lower().replace("_", "-")
+    rows = _read_rows(name)
+    data = _normalize(data)
     row = rows.get(data, {})
     if name == "default":
         return row
@@ -43,6 +43,17 @@ def load_preset(data: str, name: str = "default", strong: str | None = None) -> 
     return {**row[strong], "strong": strong}
 
 
+def list_presets(data: str, strong: str) -> list[str]:
+    r"""Returns the presets that have settings of their own for a data set and strong expert, and
+    :obj:`"default"`.
+    """
+    found = ["default"]
+    for name in ("tuned", "paper"):
+        if strong in _read_rows(name).get(_normalize(data), {}):
+            found.append(name)
+    return found
+
+
 def load_paper_tables() -> dict[str, list[dict[str, Any]]]:
     r"""Returns the rows of the `"Mixture of Weak & Strong Experts on Graphs"
     <https://arxiv.org/abs/2311.05185>`_ paper, as :func:`mowst.study.expand` takes them: the tables
@@ -50,6 +61,14 @@ def load_paper_tables() -> dict[str, list[dict[str, Any]]]:
     :obj:`published` are not certified.
     """
     return {name: rows for name, rows in _read_file("paper").items() if isinstance(rows, list)}
+
+
+def _normalize(data: str) -> str:
+    return data.lower().replace("_", "-")
+
+
+def _read_rows(name: str) -> dict[str, Any]:
+    return _index_paper_rows() if name == "paper" else _read_file(name)
 
 
 def _index_paper_rows() -> dict[str, dict[str, dict[str, Any]]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mowst.presets import PRESETS, load_preset
+from mowst.presets import list_presets, load_preset
 from mowst.sparse.memory import keep_freed_memory
 from mowst.study.objective import Objective, Search, SurplusTrial, is_active
 from mowst.study.runner import RegisteredNames, make_context
@@ -206,7 +206,7 @@ def _open_study(search: Search, storage: "BaseStorage", name: str) -> "optuna.St
     recovered = recover_trials(study)
     if recovered:
         logger.warning("%s: %d trials of processes that died are run again", name, recovered)
-    for preset in PRESETS:
+    for preset in list_presets(search.data, search.strong):
         point = _find_preset_point(search, preset)
         if point is not None and _is_untried(study, point):
             study.enqueue_trial(point, user_attrs={"preset": preset})
@@ -220,10 +220,7 @@ def _is_untried(study: "optuna.Study", point: Mapping[str, Any]) -> bool:
 
 
 def _find_preset_point(search: Search, preset: str) -> dict[str, Any] | None:
-    try:
-        settings = _load_settings(search.data, preset, search.strong)
-    except ValueError:
-        return None  # the preset has no such row
+    settings = _load_settings(search.data, preset, search.strong)
     held = flatten_settings(search.settings)
     values = flatten_settings(settings)
     for name in search.fixed:
