@@ -8,7 +8,8 @@ from torch import Tensor
 from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptPairTensor
 
-from mowst.experts.base import SUMS, AnyGraph, Expert, FastConv, unwrap_graph
+from mowst.experts.base import Expert
+from mowst.experts.conv import SUMS, AnyGraph, FastConv, unwrap_graph
 from mowst.experts.mlp import MLP
 from mowst.sparse.features import Features, as_tensor
 from mowst.sparse.partial import Step

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.typing import OptTensor
 
-from mowst.experts.base import AnyGraph, FastConv, unwrap_graph, wrap_graph
+from mowst.experts.conv import AnyGraph, FastConv, unwrap_graph, wrap_graph
 from mowst.experts.mlp import MLP
 from mowst.sparse.dropout import Dropout
 from mowst.sparse.features import Features

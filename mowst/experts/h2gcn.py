@@ -5,8 +5,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mowst.experts.base import AnyGraph
 from mowst.experts.blocks import apply_linear
+from mowst.experts.conv import AnyGraph
 from mowst.sparse.dropout import Dropout
 from mowst.sparse.features import Features
 from mowst.sparse.graph import Graph, as_graph

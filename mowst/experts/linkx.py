@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.nn.models import linkx
 from torch_geometric.typing import OptTensor
 
-from mowst.experts.base import AnyGraph, FastConv, unwrap_graph
+from mowst.experts.conv import AnyGraph, FastConv, unwrap_graph
 from mowst.experts.mlp import MLP
 from mowst.sparse.features import Features
 from mowst.sparse.graph import as_graph

@@ -100,7 +100,7 @@ class Registry:
 
 
 EXPERTS = Registry("expert", home="mowst.experts")
-GATES = Registry("gate", home="mowst.nn.gates")
+GATES = Registry("gate", home="mowst.nn")
 
 
 def register_expert(name: str, cls: type[Module], **defaults: Any) -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import torch_geometric.nn as pyg
 
 from mowst import MLP, Features, Graph, build_expert
-from mowst.experts import base
+from mowst.experts import conv
 from mowst.nn import call
 from mowst.nn.call import call_expert
 from mowst.nn.layerwise import layerwise_logits
@@ -116,9 +116,9 @@ def test_the_first_hop_of_features_is_computed_once(monkeypatch):
     (x, edge_index), expert, products = graph(), APART["sage"]().eval(), []
     kept = Features(x), Graph(edge_index, num_nodes=N)
     expert(*kept)
-    original = base.propagate
+    original = conv.propagate
     monkeypatch.setattr(
-        base, "propagate", lambda operator, x: products.append(x.size(1)) or original(operator, x)
+        conv, "propagate", lambda operator, x: products.append(x.size(1)) or original(operator, x)
     )
     layerwise_logits(expert, *kept)
     assert products == [SIZES["hidden_channels"], CLASSES]
