@@ -6,6 +6,7 @@ from os import PathLike
 from typing import Any
 
 import torch
+from torch_geometric.data import Data
 
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.task import GraphTask
@@ -30,7 +31,7 @@ from mowst.train.trainer import Trainer
 
 def fit(
     model: Mowst,
-    task: GraphTask,
+    task: GraphTask | Data,
     method: str = "mowst",
     config: TrainConfig | None = None,
     *,
@@ -78,7 +79,8 @@ def fit(
 
     Args:
         model (Mowst): The model.
-        task (GraphTask): The graph, splits and metric.
+        task (GraphTask or torch_geometric.data.Data): The graph, splits and metric. A graph with
+            masks becomes a task by :meth:`GraphTask.from_data() <mowst.task.GraphTask.from_data>`.
         method (str, optional): :obj:`"mowst"`, :obj:`"mowst-star"`, :obj:`"weak"`, :obj:`"strong"`,
             a name given to :func:`~mowst.train.methods.register_method`, or an import path.
             (default: :obj:`"mowst"`)
@@ -111,6 +113,8 @@ def fit(
             stage and the first such tensor, and the best state so far is in the model.
     """
     config = TrainConfig() if config is None else config
+    if isinstance(task, Data):
+        task = GraphTask.from_data(task)
     check_types(model, task, config)
     name = check_method(method)
     chosen = find_method(name)

@@ -307,6 +307,17 @@ def test_arguments_of_other_types_are_named(task):
         fit(make_model(), task, "mowst+")
 
 
+def test_fit_takes_a_graph_with_masks(data):
+    results = []
+    for task in (data, GraphTask.from_data(data)):
+        model = make_model()
+        results.append(drop_seconds(fit(model, task, config=SHORT)))
+    assert results[0] == results[1]
+    assert results[0]["test"] == pytest.approx(
+        float((model.predict(data) == data.y)[data.test_mask].float().mean())
+    )
+
+
 def test_an_expert_of_other_classes_is_named_before_training(task):
     model = Mowst(MLP(**SIZES), GCN(**{**SIZES, "out_channels": 4}), PowerGate())
     with pytest.raises(
