@@ -102,6 +102,7 @@ class Mowst(torch.nn.Module):
         self.detach_dispersion = detach_dispersion
         self.temperatures = {"weak": 1.0, "strong": 1.0}
         self.route = "mixture"
+        self.fitted = False
 
     @property
     def route(self) -> str:
@@ -129,6 +130,7 @@ class Mowst(torch.nn.Module):
         self.temperatures = {"weak": 1.0, "strong": 1.0}
         self.route = "mixture"
         self.mix = self.mixes[0]
+        self.fitted = False
 
     def forward(
         self,
