@@ -8,6 +8,7 @@ from .experts import H2GCN as H2GCN
 from .experts import LINKX as LINKX
 from .experts import MLP as MLP
 from .experts import GraphSAGE as GraphSAGE
+from .experts import Precomputed as Precomputed
 from .nn import FeatureGate as FeatureGate
 from .nn import HypernetworkGate as HypernetworkGate
 from .nn import LearnedGate as LearnedGate

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "task": {"metrics", "convert", "validation"},
     "data": {"task", "io", "pickles", "sealed", "convert", "metrics", "validation"},
     "train": {"sparse", "nn", "task", "io", "sealed"},
+    "estimator": {"nn", "task", "convert", "train"},
     "serve": {"sparse", "nn", "task", "metrics"},
     "study": {"sparse", "nn", "train", "serve", "task", "data", "io", "metrics", "presets"},
 }

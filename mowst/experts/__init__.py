@@ -7,10 +7,11 @@ from mowst.experts.gprgnn import GPRGNN
 from mowst.experts.h2gcn import H2GCN
 from mowst.experts.linkx import LINKX
 from mowst.experts.mlp import MLP
+from mowst.experts.precomputed import Precomputed
 from mowst.experts.sage import GraphSAGE
 from mowst.nn.registry import register_expert
 
-__all__ = ["GAT", "GCN", "GIN", "GPRGNN", "H2GCN", "LINKX", "MLP", "GraphSAGE"]
+__all__ = ["GAT", "GCN", "GIN", "GPRGNN", "H2GCN", "LINKX", "MLP", "GraphSAGE", "Precomputed"]
 
 register_expert("mlp", MLP)
 register_expert("gcn", GCN)

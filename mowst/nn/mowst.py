@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 from torch_geometric.nn.inits import reset
 
 from mowst.nn.call import call_expert, call_gate
 from mowst.nn.evaluating import evaluating
+from mowst.nn.loss import mowst_loss
 from mowst.nn.mixture import candidate_mixes, mixture_log_prob, mixture_prob, most_probable
+from mowst.nn.registry import GATES
 from mowst.nn.routing import route_nodes, routing_rule
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
 from mowst.sparse.features import Features, as_tensor
@@ -33,6 +36,12 @@ class MowstOutput(NamedTuple):
     confidence: Tensor
     weak: Tensor
     strong: Tensor
+
+    def loss(
+        self, y: Tensor, mask: Tensor | None = None, class_weight: Tensor | None = None
+    ) -> Tensor:
+        r"""Returns the loss of Mowst, see :func:`~mowst.nn.loss.mowst_loss`."""
+        return mowst_loss(self, y, mask, class_weight)
 
 
 class Mowst(torch.nn.Module):
@@ -57,8 +66,10 @@ class Mowst(torch.nn.Module):
             :obj:`weak(x, edge_index)`. Returns logits.
         strong (torch.nn.Module): The strong expert, any GNN :obj:`strong(x, edge_index[,
             edge_weight=])`. Returns logits.
-        gate (torch.nn.Module): The gate, :obj:`gate(logits)` or, if its forward names the features,
-            :obj:`gate(logits, x=x)`. Returns the confidence in :math:`[0, 1]`.
+        gate (torch.nn.Module or str, optional): The gate, :obj:`gate(logits)` or, if its forward
+            names the features, :obj:`gate(logits, x=x)`. Returns the confidence in :math:`[0, 1]`.
+            The registered name of a gate whose arguments all have defaults builds it. (default:
+            :obj:`"monotone"`)
         mix (str, optional): What is mixed in training, validation and test: :obj:`"prob"`,
             :obj:`"logit"`, or :obj:`"auto"`, which is :obj:`"prob"` until training chooses.
             (default: :obj:`"auto"`)
@@ -71,26 +82,27 @@ class Mowst(torch.nn.Module):
         - **output:** a :class:`MowstOutput`
 
     Raises:
-        ValueError: If :obj:`mix` is unknown.
+        ValueError: If :obj:`mix` or the name of the gate is unknown, or the gate needs sizes.
     """
 
     def __init__(
         self,
         weak: torch.nn.Module,
         strong: torch.nn.Module,
-        gate: torch.nn.Module,
+        gate: torch.nn.Module | str = "monotone",
         mix: str = "auto",
         detach_dispersion: bool = False,
     ) -> None:
         super().__init__()
         self.weak = weak
         self.strong = strong
-        self.gate = gate
+        self.gate = _build_gate(gate) if isinstance(gate, str) else gate
         self.mixes = candidate_mixes(mix)
         self.mix = self.mixes[0]
         self.detach_dispersion = detach_dispersion
         self.temperatures = {"weak": 1.0, "strong": 1.0}
         self.route = "mixture"
+        self.fitted = False
 
     @property
     def route(self) -> str:
@@ -118,6 +130,7 @@ class Mowst(torch.nn.Module):
         self.temperatures = {"weak": 1.0, "strong": 1.0}
         self.route = "mixture"
         self.mix = self.mixes[0]
+        self.fitted = False
 
     def forward(
         self,
@@ -230,10 +243,31 @@ class Mowst(torch.nn.Module):
         return mixture_log_prob(weak, strong, confidence, self.mix)
 
     @torch.no_grad()
+    def predict_proba(
+        self,
+        x: Tensor | Features | Data,
+        edge_index: Any = None,
+        edge_weight: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        r"""Returns the class probabilities of shape :math:`(N, C)` under the :attr:`route`, in
+        evaluation mode.
+
+        Args:
+            x, edge_index, edge_weight, **kwargs: See :meth:`predict`.
+        """
+        x, edge_index, edge_weight = _unpack(x, edge_index, edge_weight)
+        with evaluating(self):
+            if self.route == "mixture":
+                return self.outputs(x, edge_index, edge_weight, **kwargs).prob
+            more = kwargs if self.route == "strong" else {}
+            return self.logits(self.route, x, edge_index, edge_weight, **more).softmax(dim=-1)
+
+    @torch.no_grad()
     def predict(
         self,
-        x: Tensor | Features,
-        edge_index: Any,
+        x: Tensor | Features | Data,
+        edge_index: Any = None,
         edge_weight: Tensor | None = None,
         *,
         threshold: float | None = None,
@@ -251,7 +285,9 @@ class Mowst(torch.nn.Module):
         is cheaper than the full graph.
 
         Args:
-            x, edge_index, edge_weight: See :meth:`forward`.
+            x (torch.Tensor or torch_geometric.data.Data): The node features, or a graph with
+                :obj:`x`, :obj:`edge_index` and optionally :obj:`edge_weight`.
+            edge_index, edge_weight: See :meth:`forward`; not given with a graph.
             threshold (float, optional): Nodes with a confidence below :obj:`threshold` are
                 deferred. (default: :obj:`None`)
             budget (float, optional): The share of nodes to defer, rounded down. The nodes of the
@@ -265,24 +301,22 @@ class Mowst(torch.nn.Module):
             **kwargs (optional): Additional arguments of the strong expert.
 
         Raises:
-            ValueError: If more than one of the three choices is made, or the budget is not in
-                :math:`[0, 1]`.
+            ValueError: If more than one of the three choices is made, the budget is not in
+                :math:`[0, 1]`, or the graph has no features.
             FloatingPointError: If a prediction is NaN.
         """
         rule = routing_rule(threshold, budget, sample, generator)
+        if rule is None:
+            return most_probable(self.predict_proba(x, edge_index, edge_weight, **kwargs))
+        features, edge_index, edge_weight = _unpack(x, edge_index, edge_weight)
         with evaluating(self):
-            if rule is None and self.route == "mixture":
-                return most_probable(Mowst.forward(self, x, edge_index, edge_weight, **kwargs).prob)
-            if rule is None:
-                more = kwargs if self.route == "strong" else {}
-                return most_probable(self.logits(self.route, x, edge_index, edge_weight, **more))
 
             def compute_logits(expert: str, nodes: Tensor | None) -> Tensor:
                 more = kwargs if expert == "strong" else {}
-                return self.logits(expert, x, edge_index, edge_weight, nodes=nodes, **more)
+                return self.logits(expert, features, edge_index, edge_weight, nodes=nodes, **more)
 
             def compute_confidence(weak: Tensor, nodes: Tensor | None) -> Tensor:
-                return self.confidence(weak, x if nodes is None else x[nodes])
+                return self.confidence(weak, features if nodes is None else features[nodes])
 
             return most_probable(route_nodes(rule, compute_logits, compute_confidence)[0])
 
@@ -394,6 +428,29 @@ class _OneOutput(torch.nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.model!r}.{self.output}"
+
+
+def _build_gate(name: str) -> torch.nn.Module:
+    try:
+        return GATES.build(name)
+    except TypeError as error:
+        raise ValueError(
+            f"the gate {name!r} needs sizes ({error}): pass "
+            f"mowst.build_gate({name!r}, in_channels=..., num_classes=...)"
+        ) from error
+
+
+def _unpack(
+    x: Tensor | Features | Data, edge_index: Any, edge_weight: Tensor | None
+) -> tuple[Tensor | Features, Any, Tensor | None]:
+    # Returns the features, edges and weights of a graph, or those that were given.
+    if not isinstance(x, Data):
+        return x, edge_index, edge_weight
+    if edge_index is not None or edge_weight is not None:
+        raise ValueError("give a graph, or its x, edge_index and edge_weight, not both")
+    if x.x is None:
+        raise ValueError(f"the graph has no features x: {x}")
+    return x.x, x.edge_index, x.edge_weight
 
 
 def _describe_in_line(module: torch.nn.Module) -> str:

@@ -94,12 +94,12 @@ def _check_inductive(
     kind = type(expert).__name__
     if task.inductive:
         raise ValueError(
-            f"the {name} expert {kind} has weights for each node, and '{task.name}' is inductive: "
+            f"the {name} expert {kind} has values for each node, and '{task.name}' is inductive: "
             "its test nodes are unseen in training; choose another expert, or inductive=False"
         )
     if config.batches != "full" and takes_edges(expert):
         raise ValueError(
-            f"the {name} expert {kind} has weights for each node and predicts all nodes at once, "
+            f"the {name} expert {kind} has values for each node and predicts all nodes at once, "
             f"not batches={config.batches!r}: choose another expert, or batches='full'"
         )
 

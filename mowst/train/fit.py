@@ -1,11 +1,13 @@
 r"""Training in one call."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
 import torch
+from torch_geometric.data import Data
 
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.task import GraphTask
@@ -27,10 +29,12 @@ from mowst.train.methods import check_method, find_method
 from mowst.train.run_dir import RunDir, refuse_differences
 from mowst.train.trainer import Trainer
 
+logger = logging.getLogger(__name__)
+
 
 def fit(
     model: Mowst,
-    task: GraphTask,
+    task: GraphTask | Data,
     method: str = "mowst",
     config: TrainConfig | None = None,
     *,
@@ -41,7 +45,8 @@ def fit(
     callbacks: Sequence[Callback] = (),
     reset: bool = False,
 ) -> FitResult:
-    r"""Trains a model on a task and leaves the selected state in it, in evaluation mode.
+    r"""Trains a model on a task and leaves the selected state in it, in evaluation mode, also if
+    training is interrupted.
 
     By default the gate is fitted to validation nodes, and an expert may be chosen to predict alone:
 
@@ -73,12 +78,14 @@ def fit(
     train one model: each process computes its share of the batches of a step, the first one writes,
         and all return the same result.
 
-    Training starts from the current parameters of the model. To repeat a run to the bit, call
+    Training starts from the current parameters of the model, which is logged as a warning if an
+    earlier call has trained them. To repeat a run to the bit, call
     :func:`mowst.seed_everything` before building the model.
 
     Args:
         model (Mowst): The model.
-        task (GraphTask): The graph, splits and metric.
+        task (GraphTask or torch_geometric.data.Data): The graph, splits and metric. A graph with
+            masks becomes a task by :meth:`GraphTask.from_data() <mowst.task.GraphTask.from_data>`.
         method (str, optional): :obj:`"mowst"`, :obj:`"mowst-star"`, :obj:`"weak"`, :obj:`"strong"`,
             a name given to :func:`~mowst.train.methods.register_method`, or an import path.
             (default: :obj:`"mowst"`)
@@ -111,6 +118,8 @@ def fit(
             stage and the first such tensor, and the best state so far is in the model.
     """
     config = TrainConfig() if config is None else config
+    if isinstance(task, Data):
+        task = GraphTask.from_data(task)
     check_types(model, task, config)
     name = check_method(method)
     chosen = find_method(name)
@@ -129,6 +138,12 @@ def fit(
         state = _begin_run(run_dir, resume, model, made_on)
         if reset:
             model.reset_parameters()
+        if model.fitted and not resume:
+            logger.warning(
+                "the model was fitted before: training goes on from there, or from new parameters "
+                "with reset=True"
+            )
+        model.fitted = True
         share_state(model)
         torch.set_rng_state(take_from_first(torch.get_rng_state()))
 
@@ -139,9 +154,11 @@ def fit(
         if run_dir:
             callbacks = [*callbacks, _Writer(run_dir, trainer, made_on, checkpoint_seconds)]
         experts = [getattr(model, expert) for expert in chosen.experts]
-        with recompute_layers(experts, config.checkpoint_activations):
-            trainer.train(callbacks)
-        model.eval()
+        try:
+            with recompute_layers(experts, config.checkpoint_activations):
+                trainer.train(callbacks)
+        finally:
+            model.eval()
         result = _make_result(name, trainer, task)
         if run_dir and is_first():
             run_dir.finish(model, result)

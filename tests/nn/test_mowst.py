@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from torch_geometric.data import Data
 from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.nn import GAT as PyGGAT
 from torch_geometric.nn import GCN as PyGGCN
@@ -9,7 +10,18 @@ from torch_geometric.nn import GIN as PyGGIN
 from torch_geometric.nn import MLP as PyGMLP
 from torch_geometric.nn import PNA, GraphSAGE
 
-from mowst import GCN, MLP, Features, Graph, LearnedGate, Mowst, PowerGate, StepGate
+from mowst import (
+    GCN,
+    MLP,
+    Features,
+    Graph,
+    LearnedGate,
+    MonotoneGate,
+    Mowst,
+    PowerGate,
+    StepGate,
+    mowst_loss,
+)
 from mowst.nn.call import takes_edges
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
@@ -279,6 +291,51 @@ def test_edge_weights_reach_the_expert_or_are_refused(data):
     )
     with pytest.raises(ValueError, match="GraphSAGE cannot use edge_weight"):
         Mowst(MLP(**SIZES), GraphSAGE(**SIZES), StepGate())(data.x, data.edge_index, weight)
+
+
+def test_the_gate_is_monotone_by_default_and_may_be_a_name(data):
+    for gate in ((), ("monotone",)):
+        model = Mowst(MLP(**SIZES), GCN(**SIZES), *gate)
+        assert isinstance(model.gate, MonotoneGate)
+        assert model(data.x, data.edge_index).prob.shape == (30, 3)
+    assert isinstance(Mowst(MLP(**SIZES), GCN(**SIZES), "learned").gate, LearnedGate)
+    with pytest.raises(ValueError, match="'logits' needs sizes .*num_classes.*build_gate"):
+        Mowst(MLP(**SIZES), GCN(**SIZES), "logits")
+    with pytest.raises(ValueError, match="unknown gate 'no': choose one of power, step"):
+        Mowst(MLP(**SIZES), GCN(**SIZES), "no")
+
+
+def test_the_output_has_the_loss_of_mowst(model, data):
+    out, weight = model(data.x, data.edge_index), torch.tensor([1.0, 2.0, 3.0])
+    assert torch.equal(out.loss(data.y), mowst_loss(out, data.y))
+    wanted = mowst_loss(out, data.y, data.train_mask, weight)
+    assert torch.equal(out.loss(data.y, data.train_mask, class_weight=weight), wanted)
+
+
+@pytest.mark.parametrize("route", ["mixture", "weak", "strong"])
+def test_predict_proba_follows_the_route_in_evaluation_mode(data, route):
+    model = Mowst(MLP(**SIZES, dropout=0.9), GCN(**SIZES, dropout=0.9))
+    model.route = route
+    prob = model.predict_proba(data.x, data.edge_index)
+    assert model.training and not prob.requires_grad
+    assert torch.equal(prob, model.eval()(data.x, data.edge_index).prob)
+    assert torch.equal(prob.argmax(dim=-1), model.predict(data.x, data.edge_index))
+
+
+@pytest.mark.parametrize("choice", [{}, {"threshold": 0.5}, {"budget": 0.3}])
+def test_predict_takes_a_graph(data, choice):
+    model = Mowst(MLP(**SIZES), GCN(**SIZES)).eval()
+    data.edge_weight = torch.rand(data.num_edges)
+    plain = (data.x, data.edge_index, data.edge_weight)
+    assert torch.equal(model.predict(data, **choice), model.predict(*plain, **choice))
+    assert torch.equal(model.predict_proba(data), model(*plain).prob)
+    assert not torch.equal(model.predict_proba(data), model(*plain[:2]).prob)
+    with pytest.raises(ValueError, match="a graph, or its x, edge_index and edge_weight"):
+        model.predict(data, data.edge_index)
+    with pytest.raises(ValueError, match="no features x: Data"):
+        model.predict(Data(edge_index=data.edge_index))
+    with pytest.raises(ValueError, match="GCN reads the graph: give edge_index"):
+        model.predict(data.x)
 
 
 def test_unknown_mix_and_route_list_the_known(model):

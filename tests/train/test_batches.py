@@ -240,7 +240,7 @@ def test_random_numbers_in_a_batch_follow_its_seed_alone(task):
 
 def test_experts_with_weights_for_each_node_are_refused(task):
     model = Mowst(MLP(**SIZES), LINKX(**SIZES, num_nodes=30), MonotoneGate())
-    with pytest.raises(ValueError, match="LINKX has weights for each node"):
+    with pytest.raises(ValueError, match="LINKX has values for each node"):
         fit(model, task, config=TrainConfig(batches="random"))
     fit(model, task, method="weak", config=TrainConfig(batches="random", epochs=2))
 

@@ -204,6 +204,44 @@ def test_fit_continues_from_the_given_parameters(task):
     assert equal(strong, get_tensors(model.strong))
 
 
+def test_a_second_fit_warns_unless_the_parameters_are_reset(task, caplog, tmp_path):
+    model, message = make_model(), "the model was fitted before"
+    fit(model, task, "weak", SHORT)
+    fit(model, task, "weak", SHORT, reset=True)
+    model.reset_parameters()
+    fit(model, task, "weak", SHORT)
+    model.save(tmp_path / "model.safetensors")
+    fit(Mowst.load(tmp_path / "model.safetensors"), task, "weak", SHORT)
+    assert message not in caplog.text
+    fit(model, task, "weak", SHORT)
+    assert caplog.text.count(message) == 1 and "reset=True" in caplog.text
+
+
+@pytest.mark.parametrize("stage", ["pretrain strong", "round 1: weak", "round 1: strong"])
+def test_an_interruption_leaves_the_best_state_in_evaluation_mode(task, stage):
+    model, records, accepted = make_model(), [], []
+
+    class Interrupt:
+        def __call__(self, record):
+            records.append(record)
+            if record["stage"] == stage and record["epoch"] == 2:
+                raise KeyboardInterrupt
+
+        def on_stage_end(self, model, result):
+            if result.accepted and result.predicts == "mixture":
+                accepted.append(get_tensors(model))
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, task, config=SHORT, callbacks=[Interrupt()])
+    assert not any(part.training for part in model.modules())
+    if stage == "pretrain strong":
+        prob = model.predict_proba(task.data)[task.masks["val"]]
+        least = min(record["val_calibrated"] for record in records)
+        assert float(calibrated_nll(prob, task.labels("val"))) == pytest.approx(least, abs=1e-6)
+    else:
+        assert equal(get_tensors(model), accepted[-1])
+
+
 def test_callbacks_are_called_after_each_stage(task):
     class Watch:
         def __init__(self):
@@ -305,6 +343,17 @@ def test_arguments_of_other_types_are_named(task):
         fit(make_model(), task, config={"lr": 0.1})
     with pytest.raises(ValueError, match=r"unknown method 'mowst\+'.*mowst-star"):
         fit(make_model(), task, "mowst+")
+
+
+def test_fit_takes_a_graph_with_masks(data):
+    results = []
+    for task in (data, GraphTask.from_data(data)):
+        model = make_model()
+        results.append(drop_seconds(fit(model, task, config=SHORT)))
+    assert results[0] == results[1]
+    assert results[0]["test"] == pytest.approx(
+        float((model.predict(data) == data.y)[data.test_mask].float().mean())
+    )
 
 
 def test_an_expert_of_other_classes_is_named_before_training(task):

@@ -157,7 +157,7 @@ def test_experts_with_weights_for_each_node_are_refused(inductive):
     model = Mowst(MLP(**SIZES), linkx, LearnedGate(8))
     with pytest.raises(
         ValueError,
-        match="the strong expert LINKX has weights for each node, and 'graph' is inductive",
+        match="the strong expert LINKX has values for each node, and 'graph' is inductive",
     ):
         train(model, inductive)
     train(model, inductive, "weak")

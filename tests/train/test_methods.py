@@ -12,6 +12,7 @@ from mowst import (
     MonotoneGate,
     Mowst,
     PowerGate,
+    Precomputed,
     TrainConfig,
     fit,
     seed_everything,
@@ -218,20 +219,9 @@ def test_the_stages_of_a_frozen_expert_are_skipped():
         assert names(method, ["weak", "strong"]) == []
 
 
-class StoredLogits(torch.nn.Module):
-    r"""A weak expert without parameters, whose logits were computed before."""
-
-    def __init__(self, logits):
-        super().__init__()
-        self.register_buffer("logits", logits)
-
-    def forward(self, x, edge_index):
-        return self.logits
-
-
 def make_stored_logits(task):
     generator = torch.Generator().manual_seed(0)
-    return StoredLogits(
+    return Precomputed(
         torch.randn(task.num_nodes, 3, generator=generator) + 2 * torch.eye(3)[task.data.y]
     )
 
