@@ -105,20 +105,21 @@ def test_a_callback_ends_training_in_pretraining_with_the_best_expert(task, gate
     assert not model.training
 
 
-@pytest.mark.parametrize("gate_fit", ["validation", "train"])
-def test_a_callback_ends_training_in_a_round(task, gate_fit):
-    config = TrainConfig(**SHORT, gate_fit=gate_fit)
+def test_the_best_epoch_of_a_round_that_a_callback_ends_is_kept(task):
+    config = TrainConfig(**SHORT, gate_fit="train")
+    result = fit(make_model(), task, config=config, callbacks=[stop_at("round 1: weak", 3)])
+    assert (result.history[-1]["stage"], result.history[-1]["epoch"]) == ("round 1: weak", 3)
+    best = [record for record in result.history if record["round"] == 1 and record["best"]][-1]
+    assert best["epoch"] < 3 and result.route == "mixture"
+    assert result.scores["mixture"]["val"] == result.val == pytest.approx(best["val"])
+
+
+def test_a_round_that_a_callback_ends_before_the_fit_of_the_gate_is_rolled_back(task):
     stopped, start = make_model(), make_model()
-    result = fit(stopped, task, config=config, callbacks=[stop_at("round 1: weak", 3)])
-    before = fit(start, task, config=TrainConfig(**SHORT | {"rounds": 0}, gate_fit=gate_fit))
-    assert result.history[-1]["stage"] == "round 1: weak" and result.history[-1]["epoch"] == 3
-    rounds = [record for record in result.history if record["round"] == 1]
-    kept = gate_fit == "train" and any(record["best"] for record in rounds)
-    if kept:  # the best epoch of the stage that broke off
-        best = [record for record in rounds if record["best"]][-1]
-        assert result.route == "mixture" and result.val == pytest.approx(best["val"])
-        return
-    # The stage that broke off is rolled back.
+    callbacks = [stop_at("round 1: weak", 3)]
+    result = fit(stopped, task, config=TrainConfig(**SHORT), callbacks=callbacks)
+    before = fit(start, task, config=TrainConfig(**SHORT | {"rounds": 0}))
+    assert (result.history[-1]["stage"], result.history[-1]["epoch"]) == ("round 1: weak", 3)
     assert result.scores == before.scores and result.route == before.route
     for name, value in start.state_dict().items():
         if isinstance(value, torch.Tensor):
