@@ -196,6 +196,9 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     r"""Returns a fresh optimiser of the parts that learn, each with its learning rate and weight
     decay.
+
+    Raises:
+        TypeError: If the optimizer is a factory that returns something else.
     """
     groups = []
     for name in learns:
@@ -204,7 +207,13 @@ def make_optimizer(
         rates = {"lr": settings.lr, "weight_decay": settings.weight_decay}
         groups.append({"params": parameters, **rates})
     kind = config.merge_overrides(part, pretraining).optimizer
-    return OPTIMIZERS[kind](groups)
+    if isinstance(kind, str):
+        return OPTIMIZERS[kind](groups)
+    optimizer = kind(groups)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        found = type(optimizer).__name__
+        raise TypeError(f"optimizer must return a torch.optim.Optimizer, {kind!r} returned {found}")
+    return optimizer
 
 
 def validate(prediction: Prediction, task: GraphTask) -> dict[str, float]:
