@@ -30,6 +30,7 @@ from .sparse import Graph as Graph
 from .task import GraphTask as GraphTask
 from .train import FitResult as FitResult
 from .train import ProgressBar as ProgressBar
+from .train import StopTraining as StopTraining
 from .train import TrainConfig as TrainConfig
 from .train import fit as fit
 from .train import fit_gate as fit_gate

@@ -13,6 +13,7 @@ from torch_geometric.utils import subgraph
 
 from mowst.convert import repair
 from mowst.metrics import METRICS, expected_score
+from mowst.notebook import make_html
 from mowst.validation import SPLITS, Report, Weights, find_problems, find_remarks
 
 logger = logging.getLogger(__name__)
@@ -259,6 +260,17 @@ class GraphTask:
             f"edges={self.data.edge_index.size(1)}, features={self.num_features}, "
             f"classes={self.num_classes}, metric={self.metric}, split={self.split})"
         )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("nodes", f"{self.num_nodes:,}"),
+            ("edges", f"{self.data.edge_index.size(1):,}"),
+            ("features", f"{self.num_features:,}"),
+            ("classes", self.num_classes),
+        ]
+        rows += [(f"{split} nodes", f"{self.index(split).numel():,}") for split in self.splits]
+        rows += [("split", self.split), ("metric", self.metric)]
+        return make_html(self.name, rows, notes=str(self.report()).splitlines()[1:])
 
     @cached_property
     def _index(self) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -47,6 +48,26 @@ def test_train_writes_a_run_and_prints_one_table_and_evaluate_repeats_it(here, c
     assert row in evaluated
     for line in ("mlp alone", "gcn alone", "deferred to gcn: "):
         assert line in trained
+
+
+def test_train_logs_for_other_tools(here, monkeypatch):
+    steps = []
+    writer = SimpleNamespace(add_scalar=lambda name, _, step: steps.append(step), flush=lambda: 0)
+    module = SimpleNamespace(SummaryWriter=lambda log_dir: made.append(log_dir) or writer)
+    made = []
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    assert main(["train", *QUICK, "--log", "tensorboard", "--run-dir", "one"]) == 0
+    rows = (here / "one" / "metrics.jsonl").read_text().splitlines()
+    assert made == [str(Path("one", "tensorboard"))] and set(steps) == set(range(1, len(rows) + 1))
+    assert main(["train", *QUICK, "--log", "csv", "--run-dir", "two"]) == 0
+    assert pd.read_csv(here / "two" / "log.csv")["step"].tolist() == sorted(set(steps))
+
+
+def test_a_missing_tool_ends_train_before_the_folder_is_made(here, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert main(["train", *QUICK, "--log", "wandb"]) == 1
+    assert capsys.readouterr().err == "mowst: wandb is missing: pip install wandb\n"
+    assert not (here / "runs").exists()
 
 
 def test_the_same_command_twice_gives_the_same_result_in_two_folders(here):

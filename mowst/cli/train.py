@@ -1,9 +1,9 @@
 r""":obj:`mowst train`."""
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch_geometric import seed_everything
 
@@ -17,11 +17,12 @@ from mowst.presets import PRESETS, load_preset
 from mowst.study.run import build_run_model, load_run_task
 from mowst.study.run_spec import RunSpec
 from mowst.study.values import SETTINGS, TYPES, check_known, parse_value
-from mowst.train.callbacks import ProgressBar
+from mowst.train.callbacks import Callback
 from mowst.train.config import OVERRIDES, TrainConfig
 from mowst.train.distributed import is_first, join_processes, run_in_first
 from mowst.train.evaluate import FitResult
 from mowst.train.fit import fit
+from mowst.train.loggers import CSV, MLflow, TensorBoard, WandB
 from mowst.train.methods import METHODS
 from mowst.train.run_dir import RunDir
 
@@ -33,6 +34,12 @@ OVERRIDE_TITLES = {
     "weak": "the weak expert",
     "strong": "the strong expert",
     "pretraining": "pretraining",
+}
+LOGGERS: dict[str, Callable[[RunDir], Callback]] = {
+    "csv": lambda run: CSV(run.path / "log.csv"),
+    "tensorboard": lambda run: TensorBoard(run.path / "tensorboard"),
+    "wandb": lambda run: WandB(project="mowst", name=run.path.name, config=run.config),
+    "mlflow": lambda run: MLflow(run_name=run.path.name),
 }
 # What a file may have besides settings.
 PLACES: dict[str, Any] = {
@@ -87,6 +94,9 @@ def _train(options: Mapping[str, Any], device: str) -> None:
     run_dir = RunDir(run_in_first(lambda: _choose_folder(options)), config)
     if is_first():
         print(task.report() if Path(spec.data).is_dir() else task, model, sep="\n")
+    callbacks: list[Callback] = []
+    if options["log"] and is_first():
+        callbacks.append(LOGGERS[options["log"]](run_dir))
     signal.signal(signal.SIGTERM, run_dir.stop)
     result = fit(
         model,
@@ -96,7 +106,7 @@ def _train(options: Mapping[str, Any], device: str) -> None:
         device=device,
         run_dir=run_dir,
         resume=options["resume"] is not None,
-        callbacks=[ProgressBar(disable=None)] if is_first() else [],
+        callbacks=callbacks,
     )
     if is_first():
         write_classes(run_dir, task)
@@ -133,6 +143,8 @@ def _add_options(parser: "ArgumentParser") -> None:
     add("--resume", type=str | None, help="folder of a killed or stopped run to continue")
     add("--trust", action="store_true", help="follow import paths that a file names")
     add("--run_dir", type=str | None, help="folder to write (default: a new one in runs/)")
+    text = "write the scores of each epoch for this tool"
+    add("--log", type=Literal[*LOGGERS] | None, help=text)
     parser.add_class_arguments(ModelConfig, None, as_group=True)
     parser.add_class_arguments(TrainConfig, None, as_group=True, skip=set(OVERRIDE_TITLES))
     for scope, title in OVERRIDE_TITLES.items():

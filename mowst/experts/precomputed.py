@@ -3,7 +3,7 @@ r"""Predictions of a model outside of torch as an expert."""
 import torch
 from torch import Tensor
 
-from mowst.experts.base import AnyGraph
+from mowst.experts.conv import AnyGraph
 from mowst.sparse.features import Features
 
 

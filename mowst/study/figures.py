@@ -1,11 +1,10 @@
-r"""Plots of runs: learning curves, confidence, and which expert predicts which nodes well. They are
-drawn with matplotlib, the extra :obj:`plots`.
+r"""Plots of runs: confidence, and which expert predicts which nodes well. They are drawn with
+matplotlib, the extra :obj:`plots`.
 
 :obj:`details` are the tensors of a run, see :func:`~mowst.study.details.node_details`.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from mowst.metrics import METRICS
 from mowst.serve.deferral import GRID, deferral_curve, make_bounds
+from mowst.train.plots import COLORS, make_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
 Details = Mapping[str, Tensor]
 Nodes = Mapping[str, np.ndarray]
-COLORS = {"weak": "tab:blue", "strong": "tab:orange", "mixture": "black"}
-PARTS = {**COLORS, "joint": "tab:green"}
-PANELS = {
-    "val": "validation score, %",
-    "val_loss": "validation loss",
-    "confidence": "mean confidence",
-}
 CURVES: dict[str, dict[str, Any]] = {
     "gate": {"color": "tab:green"},
     "random": {"color": "grey", "linestyle": ":"},
@@ -36,34 +29,6 @@ CURVES: dict[str, dict[str, Any]] = {
 BINS = 10
 FEWEST = 10  # nodes whose accuracy is drawn
 DARKEST = 40  # percent
-
-
-def plot_history(history: Sequence[Mapping[str, Any]]) -> "Figure":
-    r"""Plots validation score, validation loss and, if there are rounds, mean confidence of each
-    evaluation, in the color of the part that is trained. A dot is the best epoch of a stage. The
-    first steps of pretraining may lie outside of the picture.
-
-    Args:
-        history (list): See :attr:`~mowst.train.FitResult.history`.
-
-    Raises:
-        ImportError: If matplotlib is missing.
-    """
-    has_rounds = any(record["round"] > 0 for record in history)
-    keys = [key for key in PANELS if has_rounds or key != "confidence"]
-    figure = _make_figure(10, 2 * len(keys))
-    panels = figure.subplots(len(keys), 1, sharex=True)
-    for panel, key in zip(panels, keys, strict=True):
-        panel.set_ylabel(PANELS[key])
-        panel.margins(x=0.01)
-        _plot_stages(panel, history, key)
-    panels[0].set_ylim(bottom=np.quantile([100 * record["val"] for record in history], 0.1) - 1)
-    panels[1].set_ylim(top=1.05 * np.quantile([record["val_loss"] for record in history], 0.9))
-    panels[-1].set_xlabel("evaluation")
-    lines, labels = panels[0].get_legend_handles_labels()
-    unique = dict(zip(labels, lines, strict=True))
-    figure.legend(unique.values(), unique, ncols=len(unique), loc="outside upper center")
-    return figure
 
 
 def plot_confidence(histogram: Tensor) -> "Figure":
@@ -81,7 +46,7 @@ def plot_confidence(histogram: Tensor) -> "Figure":
     """
     rounds, bins = histogram.shape
     share = (100 * histogram / histogram.sum(dim=1, keepdim=True)).numpy()
-    figure = _make_figure(10, 1.6 + 0.35 * rounds)
+    figure = make_figure(10, 1.6 + 0.35 * rounds)
     panel = figure.subplots()
     edges = np.linspace(0, 1, bins + 1)
     rows = np.arange(rounds + 1)
@@ -109,7 +74,7 @@ def plot_predictions(details: Sequence[Details]) -> "Figure":
     Raises:
         ImportError: If matplotlib is missing.
     """
-    figure = _make_figure(13, 6)
+    figure = make_figure(13, 6)
     rows = figure.subplots(2, 3, sharex="col", sharey="row", height_ratios=(3, 2))
     nodes = {}
     for name in ("y", *COLORS, "confidence", "degree", "homophily"):
@@ -145,7 +110,7 @@ def plot_deferral_runs(details: Sequence[Details], metric: str) -> "Figure":
         ImportError: If matplotlib is missing.
         ValueError: If the metric has no expected score.
     """
-    figure = _make_figure(6.5, 4)
+    figure = make_figure(6.5, 4)
     panel = figure.subplots()
     curves = [_compute_curves(run, metric) for run in details]
     share = 100 * np.array(GRID)
@@ -160,38 +125,6 @@ def plot_deferral_runs(details: Sequence[Details], metric: str) -> "Figure":
     panel.set(xlabel="deferred nodes, %", ylabel=f"{metric}, %")
     panel.legend()
     return figure
-
-
-def _make_figure(width: float, height: float) -> "Figure":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install mowst[plots]") from error
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _plot_stages(panel: "Axes", history: Sequence[Mapping[str, Any]], key: str) -> None:
-    scale = 100 if key == "val" else 1
-    first = 1
-    stages = groupby(history, lambda record: (record["round"], record["stage"]))
-    for number, (_, records) in enumerate(stages):
-        steps = list(records)
-        last = first + len(steps) - 1
-        best = [k for k, record in enumerate(steps) if record["best"]]
-        round, part = steps[0]["round"], steps[0]["part"]
-        panel.plot(
-            range(first, last + 1),
-            [scale * record[key] for record in steps],
-            color=PARTS.get(part, "tab:red"),
-            linestyle="-" if round > 0 else ":",
-            label=f"rounds: {part}" if round > 0 else steps[0]["stage"],
-            marker="o",
-            markevery=best[-1:],
-            markersize=4,
-        )
-        if number % 2 == 1:
-            panel.axvspan(first - 0.5, last + 0.5, color="black", alpha=0.05, linewidth=0)
-        first = last + 1
 
 
 def _choose_bins(nodes: Nodes) -> list[tuple[str, np.ndarray, np.ndarray]]:

@@ -27,6 +27,7 @@ from mowst.study.tables import (
     run_table,
     sort_lines,
 )
+from mowst.train.plots import plot_history
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -177,7 +178,7 @@ def _make_plots(members: Sequence[Line], folder: Path) -> list[Plot]:
     history = folder / members[0]["id"] / "history.jsonl"
     if history.is_file():
         caption = HISTORY.format(**members[0])
-        plots.append(_draw_plot(caption, figures.plot_history(read_lines(history))))
+        plots.append(_draw_plot(caption, plot_history(read_lines(history))))
     kept, details = [], []
     for line in members:
         path = folder / line["id"] / "details.safetensors"

@@ -24,7 +24,7 @@ from mowst.study.lines import RUN
 from mowst.study.run_spec import RunSpec
 from mowst.study.values import TASK_DEFAULTS
 from mowst.task import GraphTask
-from mowst.train.callbacks import Callback
+from mowst.train.callbacks import Callback, ProgressBar
 from mowst.train.fit import fit
 from mowst.train.methods import find_method
 from mowst.train.run_dir import environment
@@ -60,6 +60,7 @@ def run_one(
     seed_everything(spec.seed)
     model = build_run_model(spec, task)
     histogram = ConfidenceHistogram(task)
+    callbacks = [ProgressBar(disable=True), *callbacks]
     if spec.has_gate and folder:
         callbacks = [*callbacks, histogram]
     result = fit(model, task, spec.method, spec.train_config, device=device, callbacks=callbacks)

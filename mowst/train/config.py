@@ -1,9 +1,17 @@
 r"""The settings of a training run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Real
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+    OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+    OptimizerChoice = Literal["adam", "adamw"] | OptimizerFactory
+else:  # the command line and files take names only
+    OptimizerChoice = Literal["adam", "adamw"]
 
 CHOICES = {
     "optimizer": ("adam", "adamw"),
@@ -45,7 +53,7 @@ class Overrides:
         epochs: Maximum number of epochs of one stage.
         patience: Epochs without improvement after which a stage ends; a value of at least epochs
             never ends it early.
-        optimizer: "adam" or "adamw".
+        optimizer: "adam", "adamw", or in Python a factory.
         dropout: Dropout probability, set in all dropout modules of the part while it learns.
     """
 
@@ -53,7 +61,7 @@ class Overrides:
     weight_decay: float | None = None
     epochs: int | None = None
     patience: int | None = None
-    optimizer: Literal["adam", "adamw"] | None = None
+    optimizer: OptimizerChoice | None = None
     dropout: float | None = None
 
     def __post_init__(self) -> None:
@@ -67,7 +75,9 @@ class TrainConfig:
     Args:
         lr: Learning rate.
         weight_decay: Weight decay.
-        optimizer: "adam" (weight decay is an L2 penalty) or "adamw" (weight decay is decoupled).
+        optimizer: "adam" (weight decay is an L2 penalty) or "adamw" (weight decay is decoupled). In
+            Python also a factory that takes the parameter groups, which hold lr and weight_decay,
+            and returns an optimizer, such as functools.partial(torch.optim.SGD, momentum=0.9).
         epochs: Maximum number of epochs of one stage.
         patience: Epochs without improvement of the validation score after which a stage ends; None
             never ends it early.
@@ -113,7 +123,7 @@ class TrainConfig:
 
     lr: float = 0.01
     weight_decay: float = 5e-4
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: OptimizerChoice = "adam"
     epochs: int = 500
     patience: int | None = 50
     rounds: int = 10
@@ -185,7 +195,7 @@ class StageSettings:
     weight_decay: float
     epochs: int
     patience: int | None
-    optimizer: str
+    optimizer: "OptimizerChoice"
     dropout: float | None
 
 
@@ -221,13 +231,19 @@ def make_config(**settings: Any) -> TrainConfig:
 
 def flatten_config(config: TrainConfig) -> dict[str, Any]:
     r"""Returns all settings by name and the given overrides with a dot: the input of
-    :func:`make_config`.
+    :func:`make_config`. Of an optimizer factory, it returns the import path only.
     """
     flat = {name: getattr(config, name) for name in SETTINGS}
     for scope in SCOPES:
         for name, value in asdict(getattr(config, scope)).items():
             if value is not None:
                 flat[f"{scope}.{name}"] = value
+    for name, value in flat.items():
+        if callable(value):
+            made_by = getattr(value, "func", value)  # of a functools.partial
+            if not hasattr(made_by, "__qualname__"):
+                made_by = type(made_by)
+            flat[name] = f"{made_by.__module__}.{made_by.__qualname__}"
     return flat
 
 
@@ -248,6 +264,8 @@ def _make_overrides(scope: str, given: Any) -> Overrides:
 def _check_values(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if value is None:
+            continue
+        if name == "optimizer" and callable(value):
             continue
         if name in CHOICES and value not in CHOICES[name]:
             raise ValueError(f"{name} must be one of {list(CHOICES[name])}, got {value!r}")

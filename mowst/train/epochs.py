@@ -15,7 +15,7 @@ from mowst.sparse.dropout import Dropout
 from mowst.task import GraphTask
 from mowst.train.batches import Batches
 from mowst.train.calibration import calibrated_nll
-from mowst.train.callbacks import Callback
+from mowst.train.callbacks import Callback, call_all
 from mowst.train.config import TrainConfig
 from mowst.train.distributed import (
     count_processes,
@@ -102,6 +102,7 @@ class EpochLoop:
         Raises:
             FloatingPointError: If a number is not finite. The error names the epoch, the stage and
                 the first such tensor.
+            StopTraining: If a callback raised it.
         """
         stage, config, epochs = self.stage, self.config, self.settings.epochs
         kept = Snapshot(*self.parts, self.optimizer, states=progress.kept)
@@ -127,8 +128,7 @@ class EpochLoop:
                         progress.kept = kept.states
                     progress.seconds = time.perf_counter() - started
                     record.update(loss=loss, seconds=progress.seconds)
-                    for callback in callbacks:
-                        callback(record)
+                    call_all(callbacks, record)
             except FloatingPointError as error:
                 raise FloatingPointError(self._explain(forward, progress, error)) from error
             finally:
@@ -196,6 +196,9 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     r"""Returns a fresh optimiser of the parts that learn, each with its learning rate and weight
     decay.
+
+    Raises:
+        TypeError: If the optimizer is a factory that returns something else.
     """
     groups = []
     for name in learns:
@@ -204,7 +207,13 @@ def make_optimizer(
         rates = {"lr": settings.lr, "weight_decay": settings.weight_decay}
         groups.append({"params": parameters, **rates})
     kind = config.merge_overrides(part, pretraining).optimizer
-    return OPTIMIZERS[kind](groups)
+    if isinstance(kind, str):
+        return OPTIMIZERS[kind](groups)
+    optimizer = kind(groups)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        found = type(optimizer).__name__
+        raise TypeError(f"optimizer must return a torch.optim.Optimizer, {kind!r} returned {found}")
+    return optimizer
 
 
 def validate(prediction: Prediction, task: GraphTask) -> dict[str, float]:

@@ -1,15 +1,20 @@
 r"""The scores of a model and of its experts on the splits of a task."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, Mowst
+from mowst.notebook import make_html
 from mowst.task import GraphTask
 from mowst.train.inputs import TaskInputs
+from mowst.train.plots import plot_history
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Scores = dict[str, float]
 
@@ -52,6 +57,20 @@ class FitResult:
     chosen: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
     seconds: float = 0.0
+
+    def plot(self) -> "Figure":
+        r"""Plots the history, see :func:`~mowst.train.plots.plot_history`."""
+        return plot_history(self.history)
+
+    def _repr_html_(self) -> str:
+        splits = list(next(iter(self.scores.values())))
+        rows = [("score, %", *splits)]
+        for part, scores in self.scores.items():
+            rows.append((part, *[f"{100 * scores[split]:.2f}" for split in splits]))
+        rows.append(("predicts with", self.route))
+        rows.append(("deferred", f"{100 * self.deferred_share:.1f} %"))
+        rows.append(("training", f"{self.seconds:.1f} s"))
+        return make_html(self.method, rows)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.task import GraphTask
 from mowst.train.batches import check_sampler
-from mowst.train.callbacks import Callback
+from mowst.train.callbacks import Callback, ProgressBar, is_watched
 from mowst.train.checks import check_model, check_types, describe_inputs, list_shapes
 from mowst.train.config import TrainConfig, flatten_config
 from mowst.train.distributed import (
@@ -102,7 +102,9 @@ def fit(
         checkpoint_seconds (float, optional): The time between two checkpoints of a run with a
             folder, in addition to the one at the beginning of each stage. (default: :obj:`60.0`)
         callbacks (list, optional): Called with the record of each evaluated epoch, see
-            :mod:`mowst.train.callbacks`. (default: :obj:`()`)
+            :mod:`mowst.train.callbacks`. In a terminal or a notebook,
+            :class:`~mowst.train.callbacks.ProgressBar` is added if it is missing. (default:
+            :obj:`()`)
         reset (bool, optional): If set to :obj:`True`, resets the parameters of the model first.
             (default: :obj:`False`)
 
@@ -151,6 +153,8 @@ def fit(
             return score_part(model, task, predicts)
 
         trainer = Trainer(model, task, chosen, config, score=score, state=state)
+        if is_watched() and is_first() and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks = [*callbacks, ProgressBar()]
         if run_dir:
             callbacks = [*callbacks, _Writer(run_dir, trainer, made_on, checkpoint_seconds)]
         experts = [getattr(model, expert) for expert in chosen.experts]

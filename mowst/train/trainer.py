@@ -9,7 +9,7 @@ import torch
 
 from mowst.nn.mowst import Mowst
 from mowst.task import GraphTask
-from mowst.train.callbacks import Callback
+from mowst.train.callbacks import Callback, StopTraining, call_all
 from mowst.train.config import TrainConfig
 from mowst.train.distributed import share_state, take_from_first
 from mowst.train.epochs import EpochLoop, Progress, make_optimizer, score_record, validate
@@ -86,7 +86,8 @@ class Trainer:
             self._load_state(state)
 
     def train(self, callbacks: Sequence[Callback] = ()) -> None:
-        r"""Runs all stages.
+        r"""Runs all stages, or those until a callback raises
+        :class:`~mowst.train.callbacks.StopTraining`.
 
         Args:
             callbacks (list, optional): Called with the record of each evaluated epoch. Those with a
@@ -96,6 +97,9 @@ class Trainer:
         Raises:
             FloatingPointError: If a number is not finite.
         """
+        ends = [
+            callback.on_stage_end for callback in callbacks if hasattr(callback, "on_stage_end")
+        ]
         try:
             while True:
                 stage = self.method.next_stage(self.model, self.task, self.config, self.done)
@@ -103,9 +107,9 @@ class Trainer:
                     return
                 result = self.run_stage(stage, callbacks)
                 self.done.append(result)
-                for callback in callbacks:
-                    if hasattr(callback, "on_stage_end"):
-                        callback.on_stage_end(self.model, result)
+                call_all(ends, self.model, result)
+        except StopTraining:
+            return
         finally:
             self._selected.restore()
 
@@ -123,7 +127,7 @@ class Trainer:
                 set_random_state(self._random)
                 self._random = None
             try:
-                loop.run(progress, [self.history.append, *callbacks])
+                loop.run(progress, [self._add_record, *callbacks])
             finally:
                 self.progress = None
                 if stage.pretraining:
@@ -209,6 +213,10 @@ class Trainer:
         self._selected_optimizers = state["selected optimizers"]
         self._first_gate.states = state["first gate"]
         self._random = state["random"]
+
+    def _add_record(self, record: dict[str, Any]) -> None:
+        record["step"] = len(self.history) + 1
+        self.history.append(record)
 
     def _find_optimizer(self, key: OptimizerKey) -> torch.optim.Optimizer:
         if key not in self.optimizers:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mowst.study import figures
-from mowst.study.figures import plot_confidence, plot_deferral_runs, plot_history, plot_predictions
+from mowst.study import figures, plot_history
+from mowst.study.figures import plot_confidence, plot_deferral_runs, plot_predictions
 
 
 @pytest.fixture(autouse=True)

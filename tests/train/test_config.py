@@ -145,13 +145,12 @@ def before(task):
 
 
 def list_records(history, *parts):
-    r"""Returns what pretraining has reached, without names and durations."""
+    r"""Returns what pretraining has reached, without names, numbers and durations."""
     kept = []
     for record in history:
         if record["round"] == 0 and record["part"] in parts:
-            kept.append(
-                {key: value for key, value in record.items() if key not in ("stage", "seconds")}
-            )
+            hidden = ("step", "stage", "seconds")
+            kept.append({key: value for key, value in record.items() if key not in hidden})
     return kept
 
 

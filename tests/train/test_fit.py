@@ -79,6 +79,7 @@ def test_the_result_scores_what_the_selected_model_predicts(trained, method):
     assert not model.training and result.method == method
     assert seen == result.history
     keys = {
+        "step",
         "stage",
         "round",
         "part",

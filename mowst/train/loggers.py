@@ -1,0 +1,134 @@
+r"""Callbacks that write the records of a run for other tools. Each tool is imported when its class
+is built. All but :class:`CSV` write the numbers of a record under the part that is trained, such as
+:obj:`weak/val`, at the step of the record.
+"""
+
+import csv
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import optuna
+
+Record = dict[str, Any]
+
+
+class CSV:
+    r"""Appends each record to a CSV file as one row.
+
+    Args:
+        path (str): The file. A new file starts with the names of the columns.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __call__(self, record: Record) -> None:
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, record)
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(record)
+
+
+class TensorBoard:
+    r"""Writes records for TensorBoard.
+
+    Args:
+        log_dir (str, optional): The folder, made with the first record; a new one in :obj:`runs/`
+            if :obj:`None`. (default: :obj:`None`)
+        **kwargs (optional): Arguments of :class:`torch.utils.tensorboard.SummaryWriter`.
+
+    Raises:
+        ImportError: If tensorboard is missing.
+    """
+
+    def __init__(self, log_dir: str | PathLike[str] | None = None, **kwargs: Any) -> None:
+        self.module = _import("torch.utils.tensorboard", "tensorboard")
+        self.options = {"log_dir": None if log_dir is None else str(log_dir), **kwargs}
+        self.writer: Any = None
+
+    def __call__(self, record: Record) -> None:
+        if self.writer is None:
+            self.writer = self.module.SummaryWriter(**self.options)
+        for name, value in _name_numbers(record).items():
+            self.writer.add_scalar(name, value, record["step"])
+        self.writer.flush()
+
+
+class WandB:
+    r"""Writes records to the current run of Weights & Biases, or to a new one.
+
+    Args:
+        **kwargs (optional): Arguments of :func:`wandb.init` for a new run.
+
+    Raises:
+        ImportError: If wandb is missing.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.wandb = _import("wandb", "wandb")
+        if self.wandb.run is None:
+            self.wandb.init(**kwargs)
+
+    def __call__(self, record: Record) -> None:
+        self.wandb.log(_name_numbers(record), step=record["step"])
+
+
+class MLflow:
+    r"""Writes records to the active run of MLflow, or to a new one.
+
+    Args:
+        **kwargs (optional): Arguments of :func:`mlflow.start_run` for a new run.
+
+    Raises:
+        ImportError: If mlflow is missing.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.mlflow = _import("mlflow", "mlflow")
+        if self.mlflow.active_run() is None:
+            self.mlflow.start_run(**kwargs)
+
+    def __call__(self, record: Record) -> None:
+        self.mlflow.log_metrics(_name_numbers(record), step=record["step"])
+
+
+class OptunaPruning:
+    r"""Reports the best validation metric so far to Optuna, for a study that maximizes it, and ends
+    the trial if Optuna prunes it.
+
+    Args:
+        trial (optuna.Trial): The trial.
+
+    Raises:
+        optuna.TrialPruned: In training, if the trial is to be pruned.
+    """
+
+    def __init__(self, trial: "optuna.Trial") -> None:
+        self.trial = trial
+        self.best = float("-inf")
+
+    def __call__(self, record: Record) -> None:
+        self.best = max(self.best, record["val"])
+        self.trial.report(self.best, record["step"])
+        if self.trial.should_prune():
+            step = record["step"]
+            raise _import("optuna", "optuna").TrialPruned(f"pruned at step {step}")
+
+
+def _import(name: str, package: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(f"{package} is missing: pip install {package}") from error
+
+
+def _name_numbers(record: Record) -> dict[str, float]:
+    numbers = {}
+    for name, value in record.items():
+        if isinstance(value, float):
+            numbers[f"{record['part']}/{name}"] = value
+    return numbers
