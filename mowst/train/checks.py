@@ -27,7 +27,7 @@ def check_types(model: Any, task: Any, config: Any) -> None:
     if not (isinstance(model, Mowst) and isinstance(task, GraphTask)):
         given = f"{type(model).__name__} and {type(task).__name__}"
         raise TypeError(
-            f"fit trains a Mowst on a GraphTask (GraphTask.from_data makes one), got {given}"
+            f"fit trains a Mowst on a GraphTask, or on a PyG Data object with masks, got {given}"
         )
     if not isinstance(config, TrainConfig):
         raise TypeError(

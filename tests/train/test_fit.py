@@ -335,7 +335,7 @@ def test_on_two_populations_the_gate_splits_the_graph(method, epochs, rounds):
 
 def test_arguments_of_other_types_are_named(task):
     with pytest.raises(
-        TypeError, match="fit trains a Mowst on a GraphTask .*, got GCN and GraphTask"
+        TypeError, match="fit trains a Mowst on a GraphTask, .*, got GCN and GraphTask"
     ):
         fit(GCN(**SIZES), task)
     with pytest.raises(
