@@ -4,7 +4,8 @@ is built. All but :class:`CSV` write the numbers of a record under the part that
 """
 
 import csv
-from importlib import import_module
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,13 +47,15 @@ class TensorBoard:
     """
 
     def __init__(self, log_dir: str | PathLike[str] | None = None, **kwargs: Any) -> None:
-        self.module = _import("torch.utils.tensorboard", "tensorboard")
+        with _explain_missing("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+        self.make_writer: Any = SummaryWriter
         self.options = {"log_dir": None if log_dir is None else str(log_dir), **kwargs}
         self.writer: Any = None
 
     def __call__(self, record: Record) -> None:
         if self.writer is None:
-            self.writer = self.module.SummaryWriter(**self.options)
+            self.writer = self.make_writer(**self.options)
         for name, value in _name_numbers(record).items():
             self.writer.add_scalar(name, value, record["step"])
         self.writer.flush()
@@ -69,9 +72,11 @@ class WandB:
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        self.wandb = _import("wandb", "wandb")
-        if self.wandb.run is None:
-            self.wandb.init(**kwargs)
+        with _explain_missing("wandb"):
+            import wandb
+        self.wandb: Any = wandb
+        if wandb.run is None:
+            wandb.init(**kwargs)
 
     def __call__(self, record: Record) -> None:
         self.wandb.log(_name_numbers(record), step=record["step"])
@@ -88,9 +93,11 @@ class MLflow:
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        self.mlflow = _import("mlflow", "mlflow")
-        if self.mlflow.active_run() is None:
-            self.mlflow.start_run(**kwargs)
+        with _explain_missing("mlflow"):
+            import mlflow
+        self.mlflow: Any = mlflow
+        if mlflow.active_run() is None:
+            mlflow.start_run(**kwargs)
 
     def __call__(self, record: Record) -> None:
         self.mlflow.log_metrics(_name_numbers(record), step=record["step"])
@@ -115,13 +122,15 @@ class OptunaPruning:
         self.best = max(self.best, record["val"])
         self.trial.report(self.best, record["step"])
         if self.trial.should_prune():
-            step = record["step"]
-            raise _import("optuna", "optuna").TrialPruned(f"pruned at step {step}")
+            from optuna import TrialPruned
+
+            raise TrialPruned(f"pruned at step {record['step']}")
 
 
-def _import(name: str, package: str) -> Any:
+@contextmanager
+def _explain_missing(package: str) -> Iterator[None]:
     try:
-        return import_module(name)
+        yield
     except ImportError as error:
         raise ImportError(f"{package} is missing: pip install {package}") from error
 
