@@ -1,7 +1,7 @@
 r"""Conversion of graphs, labels and splits in other forms to those of a task."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -9,8 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.utils import index_to_mask
+
+from mowst.forms import make_tensor, read_adjacency, unpack
 
 MASKS = ("train_mask", "val_mask", "test_mask")
+FIELDS = ("x", "edge_index", "edge_weight", "edge_attr", "y", *MASKS)
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 WORDS = {"train": "train", "val": "val", "test": "test", "": ""}  # a node without a word: no split
 WORDS |= {"valid": "val", "validation": "val"}
@@ -27,43 +31,77 @@ class CellError(ValueError):
         self.found = found
 
 
+def read_splits(splits: Any, num_nodes: int) -> dict[str, Tensor]:
+    r"""Converts the node ids or masks of each split to masks. The splits are named train, val
+    (valid, validation) and test.
+    """
+    if not isinstance(splits, Mapping):
+        wanted = "a dict of node ids or masks, such as dataset.get_idx_split()"
+        raise ValueError(f"splits must be {wanted}, got {type(splits).__name__}")
+    masks: dict[str, Tensor] = {}
+    for word, nodes in splits.items():
+        key = WORDS.get(str(word).lower())
+        if not key or key in masks:
+            given = ", ".join(map(str, splits))
+            raise ValueError(f"splits must name train, val or valid, and test once, got {given}")
+        mask = _read_mask(unpack(nodes), f"splits['{word}']")
+        if _holds_ids(mask, num_nodes):
+            mask = _mark_nodes(mask, f"splits['{word}']", num_nodes)
+        masks[key] = _repair_tensor(f"{key}_mask", mask)
+    return masks
+
+
 def repair(data: Data) -> tuple[Data, list[str]]:
     r"""Returns a copy of a graph in the types and shapes of a task, and a list of the changes.
 
     Features and edge weights become float32, edge indices int64, labels and edge weights of one
-    column flat, labels that are whole numbers int64 with -1 for NaN, masks of 0 and 1 bool. Data
-    that would change their meaning are left as they are. Labels, masks and the words of a split may
-    be lists, and edge weights may be named :obj:`weight`, as
+    column flat, labels that are whole numbers int64 with -1 for NaN, masks of 0 and 1 bool, and
+    node ids masks. Data that would change their meaning are left as they are. Arrays, lists and
+    sparse features become dense tensors, and the transposed matrix :obj:`adj_t` becomes
+    :obj:`edge_index`. Edge weights may be named :obj:`weight`, and the splits may be words, as
     :func:`torch_geometric.utils.from_networkx` returns them.
     """
     data = copy(data)
-    changes = _repair_lists(data)
+    changes = read_adjacency(data) + _read_fields(data) + _rename_fields(data)
+    num_nodes = data.num_nodes
+    for key in MASKS:
+        ids = data.get(key)
+        if ids is not None and _holds_ids(ids, num_nodes):
+            data[key] = _mark_nodes(ids, f"data.{key}", num_nodes)
+            changes.append(f"{key} was {ids.numel()} node ids, is a mask")
     for key, value in data.to_dict().items():
-        if not isinstance(value, Tensor):
-            continue
-        fixed = _repair_tensor(key, value)
-        data[key] = fixed
-        if fixed.dtype != value.dtype:
-            old, new = [str(kind).removeprefix("torch.") for kind in (value.dtype, fixed.dtype)]
-            changes.append(f"{key} was {old}, is {new}")
-        if fixed.shape != value.shape:
-            changes.append(f"{key} was of shape {tuple(value.shape)}, is of {tuple(fixed.shape)}")
-        if key == "y" and value.is_floating_point() and value.isnan().any():
-            changes.append(f"{int(value.isnan().sum())} labels were NaN, are -1 (none)")
+        if isinstance(value, Tensor):
+            data[key] = _repair_tensor(key, value)
+            changes += _describe_changes(key, value, data[key])
     return data, changes
 
 
-def _repair_lists(data: Data) -> list[str]:
+def _read_fields(data: Data) -> list[str]:
     changes = []
-    if isinstance(data.get("y"), list):
-        data.y, names = read_labels(data.y)
-        changes.append(f"y was a list, is {int((data.y >= 0).sum())} labels of {len(data.y)} nodes")
+    for key in FIELDS:
+        value = data.get(key)
+        if value is None or (isinstance(value, Tensor) and value.layout == torch.strided):
+            continue
+        if key == "edge_index" and (hasattr(value, "to_dense") or hasattr(value, "toarray")):
+            raise ValueError(
+                "data.edge_index is sparse; set data.adj_t, whose rows are the targets"
+            )
+        values, names = unpack(value), None
+        if key == "y" and isinstance(values, list):
+            data.y, names = read_labels(values)
+        elif key in MASKS:
+            data[key] = _read_mask(values, key)
+        else:
+            data[key] = make_tensor(values, f"data.{key}")
         if names:
             data.class_names = names
-    for key in MASKS:
-        if isinstance(data.get(key), list):
-            data[key] = _read_mask(data[key], key)
-            changes.append(f"{key} was a list")
+        kind = "sparse" if hasattr(value, "to_dense") else f"of type {type(value).__name__}"
+        changes.append(f"{key} was {kind}, is a dense tensor")
+    return changes
+
+
+def _rename_fields(data: Data) -> list[str]:
+    changes = []
     if isinstance(data.get("split"), list) and not any(key in data for key in MASKS):
         for key, mask in read_split_words(data.split).items():
             data[f"{key}_mask"] = mask
@@ -77,7 +115,29 @@ def _repair_lists(data: Data) -> list[str]:
     return changes
 
 
+def _holds_ids(mask: Tensor, num_nodes: int | None) -> bool:
+    is_float = mask.is_floating_point() and mask.numel() > 0  # NumPy's empty array is one
+    if not num_nodes or mask.dtype == torch.bool or mask.dim() != 1 or is_float:
+        return False
+    return mask.numel() != num_nodes or not ((mask == 0) | (mask == 1)).all()
+
+
+def _mark_nodes(ids: Tensor, name: str, num_nodes: int) -> Tensor:
+    ids, counts = ids.long().unique(return_counts=True)
+    problem = ""
+    if (ids < 0).any() or (ids >= num_nodes).any():
+        outside = ids[(ids < 0) | (ids >= num_nodes)]
+        problem = f"{outside[0]} is not one of 0 to {num_nodes - 1}"
+    elif (counts > 1).any():
+        problem = f"{ids[counts > 1][0]} is repeated"
+    if problem:
+        wanted = f"neither a mask of 0 and 1 for {num_nodes} nodes nor their ids"
+        raise ValueError(f"{name} is {wanted}: it has {counts.sum()} values, and {problem}")
+    return index_to_mask(ids, num_nodes)
+
+
 def _repair_tensor(key: str, value: Tensor) -> Tensor:
+    value = value.detach() if value.requires_grad else value
     if value.is_complex():
         return value
     if key in ("y", "edge_weight") and value.dim() == 2 and value.size(1) == 1:
@@ -93,6 +153,26 @@ def _repair_tensor(key: str, value: Tensor) -> Tensor:
     if key in MASKS and ((value == 0) | (value == 1)).all():
         return value.bool()
     return value
+
+
+def _describe_changes(key: str, old: Tensor, new: Tensor) -> list[str]:
+    changes = []
+    if old.requires_grad:
+        changes.append(f"{key} required a gradient, is detached")
+    if new.dtype != old.dtype:
+        kinds = [str(kind).removeprefix("torch.") for kind in (old.dtype, new.dtype)]
+        changes.append(f"{key} was {kinds[0]}, is {kinds[1]}")
+    if new.shape != old.shape:
+        changes.append(f"{key} was of shape {tuple(old.shape)}, is of {tuple(new.shape)}")
+    if key == "y" and old.is_floating_point() and old.isnan().any():
+        changes.append(f"{int(old.isnan().sum())} labels were NaN, are -1 (none)")
+    if key == "x" and old.dtype in (torch.int32, torch.int64, torch.float64):
+        rounded = (old.abs() > 2**24) & (new.to(old.dtype) != old)
+        if rounded.any():
+            count, first = int(rounded.sum()), old[rounded][0].item()
+            hint = "subtract an offset to keep their differences"
+            changes.append(f"{count} values of x are rounded to float32, such as {first}; {hint}")
+    return changes
 
 
 def read_labels(values: Iterable[Any]) -> tuple[Tensor, list[str] | None]:
@@ -142,12 +222,15 @@ def read_split_words(words: Sequence[Any]) -> dict[str, Tensor]:
     return masks
 
 
-def _read_mask(values: Sequence[Any], key: str) -> Tensor:
+def _read_mask(values: Any, name: str) -> Tensor:
+    kinds = {type(value) for value in values} if isinstance(values, list) else set()
+    if all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
+        return make_tensor(values, name)
     flags = []
     for i, value in enumerate(values):
         cell = _read_cell(value).lower()
         if isinstance(value, str) or cell not in ("", *FLAGS):
-            raise CellError(i, f"the {key} {value!r}; give True or False")
+            raise CellError(i, f"the {name} {value!r}; give True or False per node, or node ids")
         flags.append(FLAGS.get(cell, False))
     return torch.tensor(flags)
 

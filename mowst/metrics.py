@@ -14,10 +14,10 @@ def accuracy(prob: Tensor, y: Tensor) -> Tensor:
 
 
 def roc_auc(prob: Tensor, y: Tensor) -> Tensor:
-    r"""Area under the ROC curve of class 1, for two classes."""
+    r"""Area under the ROC curve for two classes, whichever of them is class 1."""
     from torchmetrics.functional.classification import binary_auroc
 
-    return binary_auroc(prob[:, 1], y, validate_args=False)
+    return binary_auroc(_rank_nodes(prob), y, validate_args=False)
 
 
 def f1(prob: Tensor, y: Tensor) -> Tensor:
@@ -61,7 +61,14 @@ def expected_score(
     if metric == "roc_auc":
         from sklearn.metrics import roc_auc_score
 
-        score = torch.cat([weak[:, 1], strong[:, 1]]).numpy(force=True)
+        score = torch.cat([_rank_nodes(weak), _rank_nodes(strong)]).numpy(force=True)
         weight = torch.cat([confidence, 1 - confidence]).numpy(force=True)
         return float(roc_auc_score(y.repeat(2).numpy(force=True), score, sample_weight=weight))
     return None
+
+
+def _rank_nodes(prob: Tensor) -> Tensor:
+    # Single precision ties probabilities near 1 whose complements differ, so both are compared, by
+    # their log-odds, scaled to [0, 1] as torchmetrics expects.
+    log_prob = prob.double().clamp(min=1e-300).log()
+    return 0.5 + (log_prob[:, 1] - log_prob[:, 0]) / 2000

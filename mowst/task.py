@@ -1,17 +1,20 @@
 r"""Node classification task: a graph, its splits and its metric."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Data, Dataset
 from torch_geometric.utils import subgraph
 
-from mowst.convert import repair
+from mowst.convert import read_splits, repair
+from mowst.forms import read_graph
 from mowst.metrics import METRICS, expected_score
 from mowst.notebook import make_html
 from mowst.validation import SPLITS, Report, Weights, find_problems, find_remarks
@@ -75,11 +78,12 @@ class GraphTask:
     @classmethod
     def from_data(
         cls,
-        data: Data,
+        data: Data | Dataset,
         split: int = 0,
         metric: str = "accuracy",
         name: str = "graph",
         *,
+        splits: Mapping[str, Any] | None = None,
         draw: Callable[[Tensor, int], dict[str, Tensor]] | None = None,
         class_weight: Weights = None,
         inductive: bool = False,
@@ -87,12 +91,16 @@ class GraphTask:
         r"""Creates a task from a PyG graph with masks. The graph is not modified.
 
         Types and shapes with the same meaning as those of a task are repaired, which is logged as a
-        warning. See :meth:`report` for the repairs and remarks.
+        warning. These are :obj:`adj_t` instead of :obj:`edge_index`, sparse features, arrays, lists
+        and node ids instead of masks. See :meth:`report` for the repairs and remarks.
 
         Args:
             data (torch_geometric.data.Data): A graph with :obj:`train_mask`, :obj:`val_mask` and
-                optionally :obj:`test_mask`.
+                optionally :obj:`test_mask`, or a dataset of one graph.
             split (int, optional): The column of masks that hold several splits. (default: :obj:`0`)
+            splits (dict, optional): The node ids or masks of :obj:`"train"`, :obj:`"val"` (or
+                :obj:`"valid"`) and optionally :obj:`"test"`, instead of the masks of the graph,
+                such as :obj:`dataset.get_idx_split()` of OGB. (default: :obj:`None`)
             metric, name, class_weight, inductive (optional): The fields of the task.
             draw (callable, optional): Draws the masks if the graph has none, given the labels and
                 :obj:`split` as the seed, such as :func:`mowst.data.stratified_split`.
@@ -102,17 +110,20 @@ class GraphTask:
             - **masks:** :math:`(N)` or :math:`(N, S)`; **y:** :math:`(N)` or :math:`(N, 1)`,
               integers, or floats with NaN for unlabelled nodes
         """
-        data, repaired = repair(data)
+        if not isinstance(split, Integral):
+            raise ValueError(f"split must be an integer, the column of the masks, got {split!r}")
+        split = int(split)
+        data, repaired = repair(read_graph(data))
         carried = {key: data.pop(f"{key}_mask", None) for key in SPLITS}
+        masks = {key: mask for key, mask in carried.items() if mask is not None}
+        if splits is not None:
+            masks = read_splits(splits, data.num_nodes or 0)
         y = data.y
-        masks = {}
-        if draw is not None and all(mask is None for mask in carried.values()):
+        if draw is not None and not masks:
             if y is not None and y.dim() == 1 and (y >= 0).any():
                 masks = draw(y, split)
         else:
-            for key, mask in carried.items():
-                if mask is not None or key != "test":
-                    masks[key] = _select_column(mask, key, split)
+            masks = _select_columns(masks, split)
         has_ids = y is not None and y.dtype == torch.int64 and y.numel() > 0
         task = cls(
             data,
@@ -299,15 +310,17 @@ class GraphTask:
         return prob[index]
 
 
-def _select_column(mask: Tensor | None, key: str, split: int) -> Tensor:
-    if mask is None:
-        raise ValueError(
-            f"data.{key}_mask is missing; set it, create GraphTask(data, masks=...), "
-            "or draw a split with draw=mowst.data.stratified_split"
-        )
-    count = mask.size(1) if mask.dim() == 2 else 1
-    if not 0 <= split < count:
-        raise ValueError(
-            f"There is no split {split}: data.{key}_mask holds {count}, 0 to {count - 1}"
-        )
-    return mask[:, split] if mask.dim() == 2 else mask
+def _select_columns(masks: dict[str, Tensor], split: int) -> dict[str, Tensor]:
+    for key in ("train", "val"):
+        if key not in masks:
+            raise ValueError(
+                f"data.{key}_mask is missing; set it, pass splits={{'train': ids, 'val': ids}}, "
+                "or draw a split with draw=mowst.data.stratified_split"
+            )
+    counts = {key: mask.size(1) for key, mask in masks.items() if mask.dim() == 2}
+    for key, count in (counts or {"train": 1}).items():
+        if not 0 <= split < count:
+            held = f"data.{key}_mask holds {count}, 0 to {count - 1}"
+            raise ValueError(f"There is no split {split}: {held}")
+    # A flat mask belongs to every split.
+    return {key: mask[:, split] if key in counts else mask for key, mask in masks.items()}

@@ -50,9 +50,13 @@ def find_problems(
     r"""Returns every reason why a graph cannot be trained and scored on. The arguments are the
     fields of :class:`mowst.task.GraphTask`.
     """
+    if not isinstance(data, Data):
+        return [f"data must be a torch_geometric.data.Data, got {type(data).__name__}"]
     x, y = data.x, data.y
-    if not isinstance(x, Tensor):
-        return ["x is missing"]
+    if x is None:
+        return ["x is missing; for nodes without features, torch.eye(num_nodes) numbers them"]
+    if not isinstance(x, Tensor) or x.layout != torch.strided:
+        return _check_type("x", x)
     if x.dim() != 2:
         return [f"x must be [nodes, features], got shape {tuple(x.shape)}"]
     if x.size(0) == 0:
@@ -62,8 +66,9 @@ def find_problems(
     found += _check_labels(y, num_nodes=x.size(0), num_classes=num_classes)
     found += _check_masks(masks, num_nodes=x.size(0))
     for key, mask in masks.items():
-        is_mask = mask.dtype == torch.bool and mask.shape == x.shape[:1]
-        if is_mask and isinstance(y, Tensor) and y.shape == mask.shape:
+        if not _is_mask(mask, num_nodes=x.size(0)):
+            continue
+        if isinstance(y, Tensor) and y.shape == mask.shape and not y.is_complex():
             found += _check_split(key, y, mask, metric)
     if metric not in METRICS:
         found.append(f"the metric '{metric}' is unknown; known: {', '.join(METRICS)}")
@@ -97,9 +102,20 @@ def _describe(flags: Tensor, what: str, noun: str, values: Tensor | None = None)
     return [f"{int(flags.sum())} {what}, the first is {noun} {first}{value}"]
 
 
+def _check_type(key: str, value: Any) -> list[str]:
+    if value is None:
+        return [f"{key} is missing"]
+    kind = "a sparse one" if isinstance(value, Tensor) else type(value).__name__
+    return [f"{key} must be a dense tensor, got {kind}; GraphTask.from_data(data) converts it"]
+
+
 def _check_features(x: Tensor) -> list[str]:
+    if x.is_complex():
+        return [f"x must be real, got {x.dtype}; torch.view_as_real(x).flatten(1) makes it so"]
     if not x.is_floating_point():
         return [f"x must be floating point, got {x.dtype}; x.float() makes it so"]
+    if x.requires_grad:
+        return ["x requires a gradient; x.detach() is a constant"]
     count, first = 0, ""
     for start in range(0, len(x), ROWS):
         rows = x[start : start + ROWS]
@@ -112,21 +128,26 @@ def _check_features(x: Tensor) -> list[str]:
     return [f"x holds {count} NaN or infinite values, the first at {first}"] if count else []
 
 
-def _check_edges(edge_index: Any, edge_weight: Tensor | None, num_nodes: int) -> list[str]:
+def _check_edges(edge_index: Any, edge_weight: Any, num_nodes: int) -> list[str]:
     if not isinstance(edge_index, Tensor):
-        return ["edge_index is missing"]
+        return _check_type("edge_index", edge_index)
     if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.dtype != torch.int64:
         got = f"{edge_index.dtype} of {tuple(edge_index.shape)}"
-        return [f"edge_index must be int64 of shape [2, edges], got {got}"]
+        hint = "; edge_index.t() has that shape" if edge_index.shape[1:] == (2,) else ""
+        return [f"edge_index must be int64 of shape [2, edges], got {got}{hint}"]
     found = []
     # The range needs no masks as long as the edges.
     if edge_index.numel() and (edge_index.min() < 0 or edge_index.max() >= num_nodes):
         outside = ((edge_index < 0) | (edge_index >= num_nodes)).any(dim=0)
         what = f"edges leave the nodes 0 to {num_nodes - 1}"
         found += _describe(outside, what, "edge", edge_index.t())
+    if edge_weight is not None and not isinstance(edge_weight, Tensor):
+        return found + _check_type("edge_weight", edge_weight)
     if edge_weight is not None and edge_weight.shape != edge_index.shape[1:]:
         wanted = f"one entry for each of {edge_index.size(1)} edges"
         found.append(f"edge_weight must have {wanted}, got {tuple(edge_weight.shape)}")
+    elif edge_weight is not None and edge_weight.is_complex():
+        found.append(f"edge_weight must be real, got {edge_weight.dtype}")
     elif edge_weight is not None:
         found += _describe(~edge_weight.isfinite(), "edge weights are NaN or infinite", "edge")
     return found
@@ -134,7 +155,7 @@ def _check_edges(edge_index: Any, edge_weight: Tensor | None, num_nodes: int) ->
 
 def _check_labels(y: Any, num_nodes: int, num_classes: int) -> list[str]:
     if not isinstance(y, Tensor):
-        return ["y is missing"]
+        return _check_type("y", y)
     shape = tuple(y.shape)
     if y.dim() == 2 and y.size(1) > 1:
         problem = "several labels per node are not supported, give one class id per node"
@@ -159,15 +180,21 @@ def _check_masks(masks: Mapping[str, Tensor], num_nodes: int) -> list[str]:
         given = ", ".join(masks) or "none"
         found.append(f"the masks lack {', '.join(missing)}; given: {given}")
     for key, mask in masks.items():
-        if mask.dtype != torch.bool or mask.shape != (num_nodes,):
-            got = f"{mask.dtype} of {tuple(mask.shape)}"
-            found.append(f"the {key} mask must be bool of shape ({num_nodes},), got {got}")
-        else:
+        if _is_mask(mask, num_nodes):
             usable[key] = mask
+            continue
+        got = type(mask).__name__
+        if isinstance(mask, Tensor):
+            got = f"{mask.dtype} of {tuple(mask.shape)}"
+        found.append(f"the {key} mask must be bool of shape ({num_nodes},), got {got}")
     for one, other in combinations(usable, 2):
         both = usable[one] & usable[other]
         found += _describe(both, f"nodes are in both {one} and {other}", "node")
     return found
+
+
+def _is_mask(mask: Any, num_nodes: int) -> bool:
+    return isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == (num_nodes,)
 
 
 def _check_split(key: str, y: Tensor, mask: Tensor, metric: str) -> list[str]:

@@ -58,3 +58,17 @@ def test_roc_auc_and_f1_are_those_of_scikit_learn(nodes):
     assert float(METRICS["f1"](prob, y)) == pytest.approx(
         f1_score(y, prob.argmax(dim=-1), average="macro")
     )
+
+
+def test_roc_auc_does_not_depend_on_which_class_is_called_1():
+    generator = torch.Generator().manual_seed(0)
+    margin, y = torch.rand(2, 1000, generator=generator)
+    y = (y < 0.5).long()
+    logits = torch.stack([torch.zeros(1000), 40 * margin + 8 * y], dim=1)
+    prob = logits.softmax(dim=-1)  # many are 1 in single precision
+    exact = roc_auc_score(y, logits[:, 1])
+    half = torch.full((1000,), 0.5)
+    for scores, labels in ((prob, y), (prob.flip(1), 1 - y)):
+        assert float(METRICS["roc_auc"](scores, labels)) == pytest.approx(exact, abs=1e-5)
+        expected = expected_score("roc_auc", scores, scores, half, labels)
+        assert expected == pytest.approx(exact, abs=1e-5)
