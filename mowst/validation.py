@@ -53,16 +53,9 @@ def find_problems(
     if not isinstance(data, Data):
         return [f"data must be a torch_geometric.data.Data, got {type(data).__name__}"]
     x, y = data.x, data.y
-    if x is None:
-        return ["x is missing; for nodes without features, torch.eye(num_nodes) numbers them"]
-    if not isinstance(x, Tensor) or x.layout != torch.strided:
-        return _check_type("x", x)
-    if x.dim() != 2:
-        return [f"x must be [nodes, features], got shape {tuple(x.shape)}"]
-    if x.size(0) == 0:
-        return ["the graph has no nodes"]
-    found = _check_features(x)
-    found += _check_edges(data.edge_index, data.get("edge_weight"), num_nodes=x.size(0))
+    found = find_graph_problems(data)
+    if not isinstance(x, Tensor) or x.dim() != 2 or x.size(0) == 0 or x.layout != torch.strided:
+        return found
     found += _check_labels(y, num_nodes=x.size(0), num_classes=num_classes)
     found += _check_masks(masks, num_nodes=x.size(0))
     for key, mask in masks.items():
@@ -75,6 +68,21 @@ def find_problems(
     if metric == "roc_auc" and num_classes != 2:
         found.append(f"roc_auc needs 2 classes, the task has {num_classes}; use accuracy or f1")
     return found + _check_class_weight(class_weight, num_classes)
+
+
+def find_graph_problems(data: Data) -> list[str]:
+    r"""Returns every reason why a graph, with or without labels, cannot be predicted."""
+    x = data.x
+    if x is None:
+        return ["x is missing; for nodes without features, torch.eye(num_nodes) numbers them"]
+    if not isinstance(x, Tensor) or x.layout != torch.strided:
+        return _check_type("x", x)
+    if x.dim() != 2:
+        return [f"x must be [nodes, features], got shape {tuple(x.shape)}"]
+    if x.size(0) == 0:
+        return ["the graph has no nodes"]
+    weight = data.get("edge_weight")
+    return _check_features(x) + _check_edges(data.edge_index, weight, num_nodes=x.size(0))
 
 
 def find_remarks(data: Data, masks: Mapping[str, Tensor], num_classes: int) -> list[str]:

@@ -201,10 +201,12 @@ def test_predict_writes_the_predictions_of_the_model(here, capsys):
     out = model.eval()(data.x, data.edge_index)
     assert whole["node"].tolist() == list(range(data.num_nodes))
     assert whole["label"].tolist() == out.prob.argmax(dim=1).tolist()
-    assert whole["prob"].to_numpy() == pytest.approx(
-        out.prob.detach().max(dim=1).values.numpy(), abs=1e-5
-    )
-    assert main(["predict", "run", "--nodes", "test", "--out", "predictions.csv"]) == 0
+    columns = ["node", "label", "expert", "confidence"]
+    probs = [f"prob_{label}" for label in range(out.prob.size(1))]
+    assert whole.columns.tolist() == columns + probs
+    assert whole[probs].to_numpy() == pytest.approx(out.prob.detach().numpy(), abs=1e-5)
+    assert whole["confidence"].to_numpy() == pytest.approx(out.confidence.detach(), abs=1e-5)
+    assert main(["predict", "run", "--nodes", "test", "--output", "predictions.csv"]) == 0
     test = pd.read_csv("predictions.csv")
     assert test["node"].tolist() == load_task("csbm").index("test").tolist()
     pd.testing.assert_frame_equal(test, whole.iloc[test["node"]].reset_index(drop=True))
@@ -232,8 +234,11 @@ def test_another_graph_may_lack_classes_but_has_the_features(here, capsys):
     for command in ("evaluate", "predict"):
         assert main([command, "run", "--data", "./fewer"]) == 0
         assert main([command, "run", "--data", "digits"]) == 1
-        told = "the model of this run has 4 features and 3 classes, 'digits' has 32 and 10"
+        told = "the model of this run has 4 features, 'digits' has 32"
         assert told in capsys.readouterr().err
+    write_pets(here / "more", "0", "1", "3")
+    assert main(["evaluate", "run", "--data", "./more"]) == 1
+    assert "the model of this run has 3 classes, 'more' has 4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("threshold", "expert"), [("0", "mlp"), ("1.1", "gcn")])
@@ -242,7 +247,7 @@ def test_a_threshold_decides_which_expert_predicts_a_node(here, threshold, exper
     model, data = Mowst.load(here / "run" / "best.safetensors"), load_task("csbm").data
     model.route = "mixture"
     model.save(here / "run" / "best.safetensors")
-    assert main(["predict", "run", "--threshold", threshold, "--out", "predictions.csv"]) == 0
+    assert main(["predict", "run", "--threshold", threshold, "--output", "predictions.csv"]) == 0
     found = pd.read_csv("predictions.csv")
     assert set(found["expert"]) == {expert}
     labels = model.predict(data.x, data.edge_index, threshold=float(threshold))
@@ -276,26 +281,102 @@ def pets(here):
 
 
 def test_predict_names_nodes_and_classes_as_the_folder_does(pets):
-    assert main(["predict", "run", "--out", "predictions.csv"]) == 0
+    assert main(["predict", "run", "--output", "predictions.csv"]) == 0
     found = pd.read_csv("predictions.csv")
     assert (
         "".join(found["node"]) == "abcdefghijkl"
         and found["label"].tolist() == ["bat", "cat", "dog"] * 4
     )
     assert set(found["expert"]) == {"mlp"}
+    probs = found[["prob_bat", "prob_cat", "prob_dog"]]
+    assert probs.idxmax(axis=1).tolist() == [f"prob_{label}" for label in found["label"]]
+    assert probs.sum(axis=1).tolist() == pytest.approx([1] * 12)
+
+
+@pytest.mark.parametrize("content", [None, "", "id,label\na,ant\n"])
+def test_predict_needs_no_labels_and_no_splits(pets, capsys, content):
+    write_pets(pets / "new", "dog", "cat")
+    (pets / "new" / "labels.csv").unlink()
+    if content is not None:
+        (pets / "new" / "labels.csv").write_text(content)
+    assert main(["predict", "run", "--data", "./new", "--output", "out/new.csv.gz"]) == 0
+    assert capsys.readouterr().out == "12 nodes of './new': out/new.csv.gz\n"
+    found = pd.read_csv("out/new.csv.gz")
+    assert found["label"].tolist() == ["dog", "cat"] * 6
+    assert [path.name for path in (pets / "out").iterdir()] == ["new.csv.gz"]
+    assert main(["predict", "run", "--data", "./new", "--nodes", "test"]) == 1
+    assert main(["evaluate", "run", "--data", "./new"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_features_by_name_come_in_any_order_and_others_are_refused(pets, capsys):
+    write_pets(pets / "new", "dog", "cat", "bat")
+    table = pd.read_csv(pets / "new" / "features.csv")
+    table[["dog", "id", "bat", "ape", "cat"]].to_csv(pets / "new" / "features.csv", index=False)
+    assert main(["predict", "run", "--data", "./new", "--output", "new.csv"]) == 0
+    assert pd.read_csv("new.csv")["label"].tolist() == ["dog", "cat", "bat"] * 4
+    assert main(["evaluate", "run", "--data", "./new"]) == 0
+    assert "100.00 100.00 100.00" in capsys.readouterr().out
+    table.rename(columns={"cat": "cow"}).to_csv(pets / "new" / "features.csv", index=False)
+    for command in ("predict", "evaluate"):
+        assert main([command, "run", "--data", "./new"]) == 1
+        assert "missing: cat; unknown: cow" in capsys.readouterr().err
+
+
+def test_a_parquet_file_needs_pyarrow(pets, capsys, monkeypatch):
+    def write_parquet(table, file, engine, index):
+        file.write(f"{engine}: {', '.join(table.columns)}".encode())
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert main(["predict", "run", "--output", "new.parquet"]) == 1
+    told = "mowst: 'new.parquet' needs pyarrow: 'pip install pyarrow', or write it as .csv\n"
+    assert capsys.readouterr().err == told and not (pets / "new.parquet").exists()
+    monkeypatch.setitem(sys.modules, "pyarrow", object())
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", write_parquet)
+    assert main(["predict", "run", "--output", "new.parquet"]) == 0
+    columns = "node, label, expert, confidence, prob_bat, prob_cat, prob_dog"
+    assert (pets / "new.parquet").read_text() == f"pyarrow: {columns}"
+
+
+def test_a_run_without_test_nodes_trains_evaluates_and_predicts(here, capsys):
+    write_pets(here / "pets", "cat", "dog")
+    words = ["train", "train", "val", "val", "", ""] * 2
+    pd.DataFrame({"split": words}).to_csv(here / "pets" / "splits.csv", index=False)
+    assert main(["train", "pets", "--run_dir", "run", *QUICK]) == 0
+    assert main(["evaluate", "run"]) == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("mowst ("))
+    assert out.count(row) == 2 and "test" not in out
+    assert main(["predict", "run", "--nodes", "val"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert "".join(table["node"]) == "cdij"
+    assert main(["predict", "run", "--nodes", "test"]) == 1
+    assert "'pets' has no split 'test'; known: train, val" in capsys.readouterr().err
+
+
+def test_an_expert_with_weights_for_each_node_predicts_no_other_graph(here, capsys):
+    assert main(["train", "csbm", "--strong", "linkx", "--run_dir", "run", *QUICK]) == 0
+    write_pets(here / "new", "cat", "dog")
+    table = pd.DataFrame(0.0, index=range(12), columns=range(load_task("csbm").num_features))
+    table.add_prefix("x").to_csv(here / "new" / "features.csv", index=False)
+    pd.DataFrame({"source": [0], "target": [1]}).to_csv(here / "new" / "edges.csv", index=False)
+    assert main(["predict", "run", "--threshold", "0.5"]) == 0
+    capsys.readouterr()
+    assert main(["predict", "run", "--data", "./new", "--threshold", "1.1"]) == 1
+    assert "LINKX has weights for" in capsys.readouterr().err
 
 
 def test_classes_keep_the_names_that_they_were_trained_with(pets, capsys):
     write_pets(pets / "more", "dog", "cat")
-    assert main(["predict", "run", "--data", "./more", "--out", "predictions.csv"]) == 0
+    assert main(["predict", "run", "--data", "./more", "--output", "predictions.csv"]) == 0
     assert pd.read_csv("predictions.csv")["label"].tolist() == ["dog", "cat"] * 6
     assert main(["evaluate", "run", "--data", "./more"]) == 0
     assert "100.00 100.00 100.00" in capsys.readouterr().out
     write_pets(pets / "zoo", "ape", "dog")
-    assert main(["predict", "run", "--data", "./zoo"]) == 1
+    assert main(["evaluate", "run", "--data", "./zoo"]) == 1
     assert "are bat, cat, dog, those of 'zoo' are ape, dog" in capsys.readouterr().err
     (pets / "run" / "classes.json").unlink()
-    assert main(["predict", "run", "--data", "./zoo", "--out", "predictions.csv"]) == 0
+    assert main(["predict", "run", "--data", "./zoo", "--output", "predictions.csv"]) == 0
     assert set(pd.read_csv("predictions.csv")["label"]) <= {0, 1, 2}
 
 
@@ -319,6 +400,7 @@ def test_classes_keep_the_names_that_they_were_trained_with(pets, capsys):
         (["sweep", "digits", "--device", "foo"], "no device 'foo', choose from cpu"),
         (["study", "rows.yaml", "found", "--device", "foo"], "no device 'foo', choose from cpu"),
         (["evaluate", "nowhere", "--device", "foo"], "no device 'foo', choose from cpu"),
+        (["predict", "nowhere", "--output", "new.txt"], "'new.txt' must end in .csv, .csv.gz"),
         (["predict", "nowhere"], "not the folder of a finished run"),
         (["evaluate", "."], "not the folder of a finished run"),
         (["evaluate", "nowhere"], "not the folder of a finished run"),

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch_geometric.data import Data
 
 from mowst.cli.places import add_places, choose_device
+from mowst.data import load_graph
 from mowst.io import atomic_write, read_json, write_json
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.study.run import load_run_task
-from mowst.task import GraphTask
+from mowst.task import SPLITS, GraphTask
 from mowst.train.evaluate import score_model
 from mowst.train.run_dir import RunDir
 
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from jsonargparse import ArgumentParser, Namespace
 
-CLASSES = "classes.json"
+CLASSES, FEATURES = "classes.json", "features.json"  # files of a run that hold names
+FORMATS = (".csv", ".csv.gz", ".parquet")
 
 
 def read_evaluate(parser: "ArgumentParser", argv: Sequence[str]) -> "Namespace":
@@ -34,7 +37,11 @@ def read_evaluate(parser: "ArgumentParser", argv: Sequence[str]) -> "Namespace":
 
 def evaluate(options: "Namespace") -> None:
     r"""Prints the scores of a run's model and of its experts."""
-    task, model, config = _open_run(options)
+    run_dir, model, device = _open_run(options)
+    config = run_dir.config
+    task = _renumber_classes(_load_task(options, config), run_dir)
+    task = replace(task, data=_order_features(task.data, run_dir, task.name))
+    task = _fit_classes(task, model).to(device)
     print(f"{task}\n{model}")
     result = score_model(model, task)
     trained = read_json(Path(options.run) / "result.json")["scores"]
@@ -47,67 +54,80 @@ def evaluate(options: "Namespace") -> None:
 def read_predict(parser: "ArgumentParser", argv: Sequence[str]) -> "Namespace":
     r"""Returns the options of :obj:`mowst predict`."""
     parser.description = (
-        "Writes the predictions of the model of a run as CSV: node, label, its probability, the "
-        "expert that predicted it, and the confidence in the weak expert."
+        "Writes the predictions of the model of a run: node, label, the expert that predicted it, "
+        "the confidence in the weak expert, and the probability of each class. The graph needs no "
+        "labels."
     )
     _add_run(parser)
-    parser.add_argument("--nodes", default="all", help="all, or one split: train, val or test")
+    nodes = ("all", *SPLITS)
+    parser.add_argument("--nodes", choices=nodes, default="all", help="all, or those of one split")
     text = "defer nodes with a lower confidence to the strong expert"
     parser.add_argument("--threshold", type=float | None, help=text)
-    parser.add_argument("--out", type=str | None, help="file to write, else the terminal")
+    text = f"file to write ({', '.join(FORMATS)}), else CSV to the terminal"
+    parser.add_argument("--output", type=str | None, help=text)
     return parser.parse_args(argv)
 
 
 def predict(options: "Namespace") -> None:
-    r"""Writes the predictions of a run's model as CSV."""
-    task, model, config = _open_run(options)
-    known = ("all", *task.splits)
-    if options.nodes not in known:
-        raise ValueError(f"unknown nodes '{options.nodes}', choose from {', '.join(known)}")
-    nodes = torch.arange(task.num_nodes)
-    if options.nodes != "all":
-        nodes = task.index(options.nodes).cpu()
-    table = make_predictions(model, task, nodes, options.threshold, name_experts(config))
-    if options.out is None:
+    r"""Writes the predictions of a run's model as a table."""
+    if options.output is not None:
+        _check_output(options.output)
+    run_dir, model, device = _open_run(options)
+    name = options.data or run_dir.config["data"]
+    data, nodes = _load_nodes(options, run_dir.config)
+    data = _order_features(data, run_dir, name)
+    _check_num_features(model, data, name)
+    table = make_predictions(
+        model,
+        data.to(device),
+        nodes,
+        options.threshold,
+        names=name_experts(run_dir.config),
+        classes=_read_names(run_dir, CLASSES),
+    )
+    if options.output is None:
         table.to_csv(sys.stdout, index=False)
         return
-    with atomic_write(options.out, mode="w") as file:
-        table.to_csv(file, index=False)
-    print(f"{len(table)} nodes of '{task.name}': {options.out}")
+    _write_table(table, options.output)
+    print(f"{len(table)} nodes of '{name}': {options.output}")
 
 
 @torch.no_grad()
 def make_predictions(
     model: Mowst,
-    task: GraphTask,
+    data: Data,
     nodes: torch.Tensor,
     threshold: float | None,
     names: Mapping[str, str],
+    classes: Sequence[str] | None = None,
 ) -> "pd.DataFrame":
-    r"""Returns the predictions for some nodes. Nodes and classes have their names in the data set,
-    if they have names.
+    r"""Returns the predictions for some nodes of a graph, given the names of the experts, and of
+    the classes if they have names. Nodes have their names in the graph, if they have names.
     """
     import pandas as pd
 
     from mowst.serve.predictor import Predictor
 
-    data = task.data
     found = Predictor(model, data, threshold=threshold).predict(nodes)
     with evaluating(model):
         at = nodes.to(data.x.device)
         weak = model.logits("weak", data.x, data.edge_index, data.edge_weight, nodes=at)
         confidence = model.confidence(weak, data.x[at])
-    table = pd.DataFrame({"node": nodes.tolist(), "label": found.labels.tolist()})
-    for column, key in (("node", "node_ids"), ("label", "class_names")):
-        if key in data:
-            table[column] = [data[key][number] for number in table[column]]
-    table["prob"] = found.prob.max(dim=-1).values.tolist()
+    if classes is None:
+        classes = [str(number) for number in range(found.prob.size(1))]
+        labels = found.labels.tolist()
+    else:
+        labels = [classes[number] for number in found.labels.tolist()]
+    table = pd.DataFrame({"node": nodes.tolist(), "label": labels})
+    if "node_ids" in data:
+        table["node"] = [data.node_ids[number] for number in nodes.tolist()]
     if model.route == "mixture" and threshold is None:
         table["expert"] = "mixture"
     else:
         table["expert"] = [names[EXPERTS[deferred]] for deferred in found.deferred.tolist()]
-    table["confidence"] = confidence.tolist()
-    return table
+    table["confidence"] = confidence.cpu().numpy()
+    columns = [f"prob_{name}" for name in classes]
+    return table.join(pd.DataFrame(found.prob.cpu().numpy(), columns=columns))
 
 
 def name_experts(config: Mapping[str, Any]) -> dict[str, str]:
@@ -142,13 +162,14 @@ def print_scores(
         print(f"expected test score of sampled routing: {100 * result['expected']:.2f}")
 
 
-def write_classes(run_dir: RunDir, task: GraphTask) -> None:
-    r"""Writes the names of a task's classes, if they have names: a folder numbers them in
-    alphabetical order, and another folder may number them in another way.
+def write_names(run_dir: RunDir, task: GraphTask) -> None:
+    r"""Writes the names of a task's classes and features, if they have names: another folder may
+    have them in another order.
     """
-    names = task.data.get("class_names")
-    if names:
-        write_json(run_dir.path / CLASSES, names)
+    for file, key in ((CLASSES, "class_names"), (FEATURES, "feature_names")):
+        names = task.data.get(key)
+        if names:
+            write_json(run_dir.path / file, names)
 
 
 def _add_run(parser: "ArgumentParser") -> None:
@@ -159,30 +180,93 @@ def _add_run(parser: "ArgumentParser") -> None:
     add_places(parser)
 
 
-def _open_run(options: "Namespace") -> tuple[GraphTask, Mowst, dict[str, Any]]:
+def _open_run(options: "Namespace") -> tuple[RunDir, Mowst, str]:
     device, run_dir = choose_device(options.device), RunDir.open(options.run)
-    config = run_dir.config
-    missing = [key for key in ("data", "split", "method", *EXPERTS) if key not in config]
+    missing = [key for key in ("data", "split", "method", *EXPERTS) if key not in run_dir.config]
     if missing:
         raise ValueError(
             f"'{options.run}' was not written by 'mowst train': its config.yaml lacks "
             f"{', '.join(missing)}"
         )
-    data = options.data or config["data"]
-    split = config["split"] if options.split is None else options.split
-    task = load_run_task(data, split, config, options.root or config.get("root"))
-    task = _renumber_classes(task, run_dir)
     model = Mowst.load(run_dir.model_path, trust=options.trust)
-    return _fit_classes(task, model).to(device), model.to(device), config
+    return run_dir, model.to(device), device
+
+
+def _load_task(options: "Namespace", config: Mapping[str, Any]) -> GraphTask:
+    name, root = options.data or config["data"], options.root or config.get("root")
+    split = config["split"] if options.split is None else options.split
+    return load_run_task(name, split, config, root)
+
+
+def _load_nodes(options: "Namespace", config: Mapping[str, Any]) -> tuple[Data, torch.Tensor]:
+    # The graph, and the nodes to predict. Only a split needs labels.
+    if options.nodes != "all":
+        task = _load_task(options, config)
+        return task.data, task.index(options.nodes)
+    name, root = options.data or config["data"], options.root or config.get("root")
+    data = load_graph(name, root, config.get("transforms", ()))
+    return data, torch.arange(data.x.size(0))
+
+
+def _read_names(run_dir: RunDir, file: str) -> list[str] | None:
+    path = run_dir.path / file
+    return read_json(path) if path.is_file() else None
+
+
+def _order_features(data: Data, run_dir: RunDir, name: str) -> Data:
+    # The columns in the order of the run. Columns without names are taken as they come.
+    known, names = _read_names(run_dir, FEATURES), data.get("feature_names")
+    if known is None or names is None or names == known:
+        return data
+    if set(names) != set(known):
+        lacking = ", ".join(sorted(set(known) - set(names))) or "none"
+        unknown = ", ".join(sorted(set(names) - set(known))) or "none"
+        raise ValueError(
+            f"the features of '{name}' are not those of the model in '{run_dir.path}': "
+            f"missing: {lacking}; unknown: {unknown}"
+        )
+    data = copy(data)
+    data.x = data.x[:, [names.index(column) for column in known]]
+    data.feature_names = known
+    return data
+
+
+def _check_num_features(model: Mowst, data: Data, name: str) -> None:
+    # Experts of other packages may not have the size as an attribute.
+    for expert in (model.strong, model.weak):
+        features = getattr(expert, "in_channels", data.x.size(1))
+        if features != data.x.size(1):
+            raise ValueError(
+                f"the model of this run has {features} features, '{name}' has {data.x.size(1)}"
+            )
+
+
+def _check_output(path: str) -> None:
+    if not path.endswith(FORMATS):
+        raise ValueError(f"the output '{path}' must end in {', '.join(FORMATS)}")
+    if path.endswith(".parquet"):
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            hint = "'pip install pyarrow', or write it as .csv"
+            raise ImportError(f"'{path}' needs pyarrow: {hint}") from None
+
+
+def _write_table(table: "pd.DataFrame", path: str) -> None:
+    with atomic_write(path) as file:
+        if path.endswith(".parquet"):
+            table.to_parquet(file, engine="pyarrow", index=False)
+        else:
+            compression: Any = "gzip" if path.endswith(".gz") else None
+            table.to_csv(file, index=False, compression=compression)
 
 
 def _renumber_classes(task: GraphTask, run_dir: RunDir) -> GraphTask:
     # Numbers and names of classes as the run has them, without names if the run has none.
-    path, data = run_dir.path / CLASSES, copy(task.data)
+    known, data = _read_names(run_dir, CLASSES), copy(task.data)
     names = data.pop("class_names", None)
-    if not path.is_file():
+    if known is None:
         return replace(task, data=data)
-    known = read_json(path)
     if names is None or set(names) - set(known):
         found = "are numbers" if names is None else f"are {', '.join(names)}"
         raise ValueError(
@@ -197,15 +281,14 @@ def _renumber_classes(task: GraphTask, run_dir: RunDir) -> GraphTask:
 
 def _fit_classes(task: GraphTask, model: Mowst) -> GraphTask:
     # The classes of the model, of which the graph may have fewer. Experts of other packages may
-    # not have the sizes as attributes.
-    features, classes = task.num_features, task.num_classes
+    # not have the number as an attribute.
+    _check_num_features(model, task.data, task.name)
+    classes = task.num_classes
     for expert in (model.strong, model.weak):
-        features = getattr(expert, "in_channels", features)
         classes = getattr(expert, "out_channels", classes)
-    if task.num_features != features or task.num_classes > classes:
+    if task.num_classes > classes:
         raise ValueError(
-            f"the model of this run has {features} features and {classes} classes, '{task.name}' "
-            f"has {task.num_features} and {task.num_classes}"
+            f"the model of this run has {classes} classes, '{task.name}' has {task.num_classes}"
         )
     return replace(task, num_classes=classes)
 

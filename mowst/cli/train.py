@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch_geometric import seed_everything
 
 from mowst.cli.places import add_places, choose_device, refuse_import_paths
-from mowst.cli.runs import name_experts, print_scores, write_classes
+from mowst.cli.runs import name_experts, print_scores, write_names
 from mowst.data.transforms import TRANSFORMS
 from mowst.io import read_yaml
 from mowst.metrics import METRICS
@@ -109,7 +109,7 @@ def _train(options: Mapping[str, Any], device: str) -> None:
         callbacks=callbacks,
     )
     if is_first():
-        write_classes(run_dir, task)
+        write_names(run_dir, task)
         _print_result(result, task.metric, config)
         seconds, count = result.seconds, len(result.history)
         print(f"{seconds:.1f} s, {count} evaluations; run folder: {run_dir.path}")

@@ -6,23 +6,26 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from torch_geometric.data import Data
+
 from mowst.data.cache import read_cached
 from mowst.data.csbm import CSBM
 from mowst.data.digits import DIGITS
 from mowst.data.fetch import require_files
 from mowst.data.flickr import FLICKR
-from mowst.data.folder import load_folder
+from mowst.data.folder import load_folder, load_folder_graph
 from mowst.data.gnn_benchmark import GNN_BENCHMARK
 from mowst.data.heterophilous import HETEROPHILOUS
 from mowst.data.info import DatasetInfo
 from mowst.data.linkx import LINKX, describe_college
 from mowst.data.ogb import OGB
 from mowst.data.planetoid import PLANETOID
-from mowst.data.splits import choose_split, read_split_file
+from mowst.data.splits import Masks, choose_split, read_split_file
 from mowst.data.transforms import transform
 from mowst.data.wikics import WIKICS
 from mowst.metrics import METRICS
 from mowst.task import SPLITS, GraphTask
+from mowst.validation import find_graph_problems
 
 DATASETS: dict[str, DatasetInfo] = {}
 FAMILIES = (PLANETOID, OGB, WIKICS, GNN_BENCHMARK, HETEROPHILOUS, LINKX, FLICKR, DIGITS, CSBM)
@@ -83,7 +86,7 @@ def load_task(
     root = data_root(root)
     require_files(info, root, split, fetch=fetch)
     data = read_cached(info, root)
-    published = {key: data.pop(f"{key}_mask") for key in SPLITS if f"{key}_mask" in data}
+    published = _pop_masks(data)
     for path in info.split_paths(root, split):
         published = read_split_file(path, num_nodes=data.num_nodes)
     return GraphTask(
@@ -95,6 +98,34 @@ def load_task(
         split=split,
         preprocessing=(*info.preprocessing, *transforms),
     )
+
+
+def load_graph(
+    name: str | Path, root: str | Path | None = None, transforms: Sequence[str] = ()
+) -> Data:
+    r"""Loads the graph of a data set or folder without a split, for prediction. It may have no
+    labels; those of a folder are not read.
+
+    Args:
+        name, root, transforms: See :func:`load_task`.
+
+    Raises:
+        ValueError: If the name or a transform is unknown, a file is damaged, or the graph is
+            invalid.
+        FileNotFoundError: If files are missing. Lists them with their folders.
+    """
+    if _is_folder(name):
+        data = load_folder_graph(name, transforms)
+    else:
+        info, root = find_dataset(str(name)), data_root(root)
+        require_files(info, root, split="none")  # only a numbered split needs a file
+        data = read_cached(info, root)
+        _pop_masks(data)
+        data = transform(data, transforms)
+    found = find_graph_problems(data)
+    if found:
+        raise ValueError("\n  - ".join([f"The graph '{name}' cannot be used:", *found]))
+    return data
 
 
 def find_dataset(name: str) -> DatasetInfo:
@@ -118,6 +149,10 @@ def data_root(root: str | Path | None = None) -> Path:
     :obj:`~/.cache/mowst`.
     """
     return Path(root or os.environ.get("MOWST_DATA") or "~/.cache/mowst").expanduser()
+
+
+def _pop_masks(data: Data) -> Masks:
+    return {key: data.pop(f"{key}_mask") for key in SPLITS if f"{key}_mask" in data}
 
 
 def _normalize_name(name: str) -> str:

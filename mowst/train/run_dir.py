@@ -36,6 +36,7 @@ class RunDir:
         result.json             of a finished run: the scores
         best.safetensors        of a finished run: the selected model
         classes.json            from the command line: the names of the classes, if they have names
+        features.json           from the command line: the names of the features, likewise
 
     Args:
         path (str): The folder. Nothing is written to it before :meth:`start`.

@@ -23,6 +23,7 @@ from mowst import (
     load_task,
     seed_everything,
 )
+from mowst.data import load_graph
 from mowst.data.folder import load_folder
 from mowst.data.splits import stratified_split
 
@@ -188,6 +189,32 @@ def test_splits_in_other_forms(tmp_path, kind):
         load_folder(folder, split=2)
 
 
+@pytest.mark.parametrize("kind", ["words", "masks", "lists"])
+def test_a_folder_may_have_no_test_nodes(tmp_path, kind):
+    tables = {key: PLAIN[key] for key in ("features", "edges", "labels")}
+    tables |= {
+        "words": {"splits": [["train"], ["val"], [""]] * 2},
+        "masks": {"train_mask": [[1], [0], [0]] * 2, "val_mask": [[0], [1], [0]] * 2},
+        "lists": {"train": [[0], [3]], "val": [[1], [4]]},
+    }[kind]
+    task = load_folder(write(tmp_path, tables))
+    assert task.splits == ("train", "val")
+    assert task.index("train").tolist() == [0, 3] and task.index("val").tolist() == [1, 4]
+
+
+def test_a_graph_without_labels_is_read_for_prediction(tmp_path):
+    tables = {key: NAMED[key] for key in ("features", "edges")}
+    data = load_graph(write(tmp_path, tables))
+    assert data.x.equal(expected().data.x) and data.edge_index.equal(expected().data.edge_index)
+    assert data.node_ids == IDS and data.feature_names == ["a", "b"] and data.y is None
+    with pytest.raises(FileNotFoundError, match="lacks labels"):
+        load_task(tmp_path)
+    write(tmp_path, {"features": [["id", "a", "b"], ["ann", "nan", 0], ["bob", 1, 2]]})
+    (tmp_path / "edges.csv").write_text("source,target\n")
+    with pytest.raises(ValueError, match="x holds 1 NaN or infinite values"):
+        load_graph(tmp_path)
+
+
 def test_without_splits_a_stratified_draw_is_made(tmp_path):
     tables = {"features": FEATURES * 4, "edges": EDGES, "labels": LABELS * 4}
     task = load_folder(write(tmp_path, tables), split=3)
@@ -330,10 +357,10 @@ PROBLEMS = {
         changed("splits", 2, ["vall"]),
         "splits.csv, row 3: the split 'vall'; known: train, val, test",
     ),
-    "empty split": (PLAIN | {"splits": [["train"], ["val"]] * 3}, "the test mask is empty"),
+    "empty split": (PLAIN | {"splits": [["train"], ["test"]] * 3}, "the val mask is empty"),
     "both": (
         PLAIN | {"train": [[0]]},
-        "has splits.csv, train.csv: give splits, or all three masks",
+        "has splits.csv, train.csv: give splits, or train_mask, val_mask",
     ),
     "nothing": (PLAIN | {"features": []}, "features.csv is empty"),
     "header only": (

@@ -19,9 +19,11 @@ float32 in C order is memory-mapped and may be larger than memory.
 the reverse edges.
 
 **Labels** are 0, 1, 2, ..., or names throughout. Classes are then numbered in alphabetical order
-and listed in :obj:`data.class_names`. An empty cell, NaN or -1 is a missing label.
+and listed in :obj:`data.class_names`. An empty cell, NaN or -1 is a missing label. Prediction needs
+no labels. The names of the feature columns, if they have names, are :obj:`data.feature_names`.
 
-**Splits** are optional. Without them a seeded draw takes 50/25/25 % of every class.
+**Splits** are optional, and may have no test nodes. Without splits a seeded draw takes 50/25/25 %
+of every class.
 
 A :obj:`.csv` file may have a header, and needs one to have ids. The header is
 
@@ -34,6 +36,6 @@ A :obj:`.csv` file may have a header, and needs one to have ids. The header is
 In a :obj:`.parquet` file the columns have these names.
 """
 
-from mowst.data.folder.reader import load_folder
+from mowst.data.folder.reader import load_folder, load_folder_graph
 
-__all__ = ["load_folder"]
+__all__ = ["load_folder", "load_folder_graph"]

@@ -8,12 +8,15 @@ from mowst.data.folder.tables import Table
 
 
 class Nodes:
-    r"""The nodes of a table of features, by their ids or by the number of their row."""
+    r"""The nodes of a table of features, by their ids or by the number of their row, and the names
+    of their features, of which there may be none.
+    """
 
     def __init__(self, features: Table) -> None:
         self.path = features.path
         self.ids = features.ids
         self.count = len(features.values)
+        self.feature_names = features.names
         self._positions: dict[str, int] = {}
         if self.ids is None:
             return

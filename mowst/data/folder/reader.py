@@ -53,20 +53,14 @@ def load_folder(
         ValueError: If a file is invalid, or the task cannot be used. Names file and row.
     """
     folder = Path(folder).expanduser()
-    files = _find_files(folder)
-    features = _read_features(files["features"])
-    nodes = Nodes(features)
-    data = _read_edges(files["edges"], nodes)
-    data.x = torch.from_numpy(features.values)
+    files = _find_files(folder, ("features", "edges", "labels"))
+    data, nodes = _read_graph(files)
     data.y, names = _read_labels(files["labels"], nodes)
     if not (data.y >= 0).any():
         raise ValueError(f"{files['labels']} holds no label")
     published = read_splits(files, nodes)
     data, repaired = repair(data)
-    data = transform(data, transforms)
-    # Set last, since transforms take a list as long as the edges for an edge attribute.
-    if nodes.ids is not None:
-        data.node_ids = nodes.ids.tolist()
+    data = _set_names(transform(data, transforms), nodes)
     if names:
         data.class_names = names
     try:
@@ -89,7 +83,39 @@ def load_folder(
     return task
 
 
-def _find_files(folder: Path) -> dict[str, Path]:
+def load_folder_graph(folder: str | Path, transforms: Sequence[str] = ()) -> Data:
+    r"""Reads the features and edges of a folder of files, which may have no labels.
+
+    Args:
+        folder, transforms: See :func:`load_folder`.
+
+    Raises:
+        FileNotFoundError: If the folder, its features or edges are missing.
+        ValueError: If a file is invalid. Names file and row.
+    """
+    files = _find_files(Path(folder).expanduser(), ("features", "edges"))
+    data, nodes = _read_graph(files)
+    return _set_names(transform(repair(data)[0], transforms), nodes)
+
+
+def _read_graph(files: dict[str, Path]) -> tuple[Data, Nodes]:
+    features = _read_features(files["features"])
+    nodes = Nodes(features)
+    data = _read_edges(files["edges"], nodes)
+    data.x = torch.from_numpy(features.values)
+    return data, nodes
+
+
+def _set_names(data: Data, nodes: Nodes) -> Data:
+    # Set last, since transforms take a list as long as the edges for an edge attribute.
+    if nodes.ids is not None:
+        data.node_ids = nodes.ids.tolist()
+    if nodes.feature_names:
+        data.feature_names = nodes.feature_names
+    return data
+
+
+def _find_files(folder: Path, required: Sequence[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder '{folder}'")
     files: dict[str, Path] = {}
@@ -103,7 +129,7 @@ def _find_files(folder: Path) -> dict[str, Path]:
             raise ValueError(f"{folder} has {files[path.stem].name} and {path.name}: leave one")
         else:
             files[path.stem] = path
-    missing = [stem for stem in ("features", "edges", "labels") if stem not in files]
+    missing = [stem for stem in required if stem not in files]
     if missing:
         wanted = " and ".join(f"{stem}{'|'.join(STEMS[stem])}" for stem in missing)
         found = ", ".join(path.name for path in files.values()) or "none"

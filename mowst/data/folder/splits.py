@@ -20,13 +20,13 @@ def read_splits(files: Mapping[str, Path], nodes: Nodes) -> Masks | None:
         return None
     stems = [stem for kind in kinds for stem in kind if stem in files]
     folder, given = files["features"].parent, ", ".join(files[stem].name for stem in stems)
-    if len(kinds) > 1 or len(stems) < len(kinds[0]):
-        wanted = "splits, or all three masks, or all three of train, val, test"
+    if len(kinds) > 1 or not set(kinds[0][:2]) <= set(stems):
+        wanted = "splits, or train_mask, val_mask (and test_mask), or train, val (and test)"
         raise ValueError(f"{folder} has {given}: give {wanted}, and none of the others")
     if stems == ["splits"]:
         return _read_words(files["splits"], nodes)
     read = _read_flags if kinds[0] == MASKS else _read_members
-    masks = {split: read(files[stem], nodes) for split, stem in zip(SPLITS, stems, strict=True)}
+    masks = {stem.removesuffix("_mask"): read(files[stem], nodes) for stem in stems}
     if len({mask.shape for mask in masks.values()}) > 1:
         raise ValueError(f"{given} in {folder} must have the same number of columns")
     return masks
@@ -45,7 +45,8 @@ def _read_words(path: Path, nodes: Nodes) -> Masks:
     masks = {}
     for split in SPLITS:
         mask = np.stack([column[split].numpy() for column in columns], axis=1)
-        masks[split] = torch.from_numpy(nodes.align(table, mask, fill=False))
+        if split != "test" or mask.any():
+            masks[split] = torch.from_numpy(nodes.align(table, mask, fill=False))
     return masks
 
 
