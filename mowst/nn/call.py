@@ -56,8 +56,9 @@ def call_expert(
 
     Experts of this package take :class:`~mowst.sparse.features.Features` and a
     :class:`~mowst.sparse.graph.Graph` as they are. Other modules get plain tensors, and PyG's
-    models the form of the graph on which they run fastest. An expert that is a mixture returns its
-    log-probabilities.
+    models the form of the graph on which they run fastest. A :obj:`batch` that a forward requires,
+    as those of SGFormer and Polynormer do, is one graph of all nodes. An expert that is a mixture
+    returns its log-probabilities.
 
     For some nodes, an expert that reads the graph runs layer by layer on the nodes that it needs,
     or on a subgraph, if that is possible and cheaper (:mod:`mowst.nn.conditional`), and on all
@@ -221,6 +222,9 @@ def _run_all(
         edges, weight = find_fastest_form(expert, x, edge_index, edge_weight)
         if weight is not None:
             kwargs = {**kwargs, "edge_weight": weight}
+        if _requires_batch(expert) and "batch" not in kwargs:
+            one_graph = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
+            kwargs = {**kwargs, "batch": one_graph}
         logits = expert(x, edges, **kwargs)
     if not _is_float(logits) or logits.dim() not in (1, 2) or logits.size(0) != x.shape[0]:
         raise ValueError(
@@ -258,6 +262,13 @@ def _takes_edge_weight(expert: torch.nn.Module) -> bool:
         return False
     parameters = _read_parameters(type(expert).forward)
     return any(p.name == "edge_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _requires_batch(expert: torch.nn.Module) -> bool:
+    for parameter in _read_parameters(type(expert).forward):
+        if parameter.name == "batch":
+            return parameter.default is parameter.empty
+    return False
 
 
 @lru_cache(maxsize=256)

@@ -12,9 +12,10 @@ import torch
 import torch_geometric.typing
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.loader import NeighborLoader
 
 from mowst.sparse.features import Features, RowTaker
+from mowst.sparse.graph import Graph
+from mowst.sparse.sampler import NeighborSampler
 from mowst.sparse.subgraph import Subgraph
 from mowst.task import GraphTask
 from mowst.train.config import TrainConfig
@@ -86,9 +87,8 @@ class Batches:
         induces, as drawn by
                     torch_geometric.loader.RandomNodeLoader; parts without training nodes are left
                     out
-        neighbor    some training nodes with the graph that they and sampled neighbors induce,
-        sampled by
-                    torch_geometric.loader.NeighborLoader
+        neighbor    some training nodes with the graph that they and sampled neighbors induce, see
+                    mowst.sparse.sampler; pyg-lib samples where it is installed
 
     A batch has at least two training nodes, if there are two. The experts of this package read its
     graph as a :class:`~mowst.sparse.subgraph.Subgraph`, with the degrees of the whole graph. Other
@@ -114,15 +114,12 @@ class Batches:
         )
         self._take_nodes = RowTaker(inputs.x)
         self._take_train = RowTaker(inputs.train_rows)
-        self._sampler: NeighborLoader | None = None
+        self._sampler: Callable[[Tensor], Tensor] | None = None
         if reads_graph:
             self._row_of = torch.full((task.num_nodes,), -1, device=y.device)
             self._row_of[task.index("train")] = torch.arange(y.numel(), device=y.device)
         if reads_graph and config.batches == "neighbor":
-            edges = Data(edge_index=task.data.edge_index.cpu(), num_nodes=task.num_nodes)
-            self._sampler = NeighborLoader(
-                edges, num_neighbors=list(config.num_neighbors or NUM_NEIGHBORS)
-            )
+            self._sampler = make_sampler(inputs.graph, config.num_neighbors or NUM_NEIGHBORS)
 
     def draw_steps(self, size: int = 1) -> list[list[Draw]]:
         r"""Draws the batches of an epoch, in steps of :obj:`size` each. The last step may be
@@ -156,7 +153,7 @@ class Batches:
             at = (self._row_of[nodes] >= 0).nonzero().view(-1)
         else:
             wanted = self.task.index("train")[ids]
-            nodes = self._sampler(wanted.cpu()).n_id.sort().values.to(ids.device)
+            nodes = self._sampler(wanted)
             at = torch.searchsorted(nodes, wanted)
         rows = self._row_of[nodes[at]]
         return Batch(
@@ -207,13 +204,20 @@ def join_small(parts: list[Tensor], trains: Tensor) -> list[Tensor]:
     return joined
 
 
-def check_sampler(config: TrainConfig) -> None:
-    r"""Raises an :obj:`ImportError` if neighbors cannot be sampled."""
+def make_sampler(graph: Graph, num_neighbors: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    r"""Returns a function from node ids to the sorted ids of their sampled neighborhood: by PyG's
+    :class:`~torch_geometric.loader.NeighborLoader` if pyg-lib is installed, and by
+    :class:`~mowst.sparse.sampler.NeighborSampler` otherwise.
+    """
     known: Any = torch_geometric.typing
-    if config.batches == "neighbor" and not (known.WITH_PYG_LIB or known.WITH_TORCH_SPARSE):
-        raise ImportError(
-            "batches='neighbor' uses PyG's NeighborLoader, which requires pyg-lib or torch-sparse: "
-            "pip install pyg-lib -f https://data.pyg.org/whl/torch-${TORCH}+cpu.html, or from "
-            "source pip install --no-build-isolation torch-scatter torch-sparse; batches='random' "
-            "requires neither"
-        )
+    if not known.WITH_PYG_LIB:
+        return NeighborSampler(graph, num_neighbors)
+    from torch_geometric.loader import NeighborLoader
+
+    edges = Data(edge_index=graph.edge_index.cpu(), num_nodes=graph.num_nodes)
+    loader = NeighborLoader(edges, num_neighbors=list(num_neighbors))
+
+    def sample(nodes: Tensor) -> Tensor:
+        return loader(nodes.cpu()).n_id.sort().values.to(nodes.device)
+
+    return sample

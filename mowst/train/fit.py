@@ -11,7 +11,6 @@ from torch_geometric.data import Data
 
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.task import GraphTask
-from mowst.train.batches import check_sampler
 from mowst.train.callbacks import Callback, ProgressBar, is_watched
 from mowst.train.checks import check_model, check_types, describe_inputs, list_shapes
 from mowst.train.config import TrainConfig, flatten_config
@@ -113,7 +112,6 @@ def fit(
         ValueError: If the method is unknown, the model does not fit the task, or the run to resume
             was begun with other settings, another model or another task.
         InterruptedError: If the run was asked to stop; a checkpoint was written.
-        ImportError: If neighbors are to be sampled and PyG's sampler is not installed.
         BlockingIOError: If another process trains in the same folder.
         ConnectionError: If another process of the group ended.
         FloatingPointError: If a number becomes infinite or NaN. The error names the epoch, the
@@ -132,7 +130,6 @@ def fit(
     model.to(device)
     task = task if task.data.x.device == torch.device(device) else task.to(device)
     check_processes(config.batches, config.batches_per_step)
-    check_sampler(config)
     check_precision(config.precision, task.data.x.device)
     check_model(model, task, chosen, config)
     with _hold_run_dir(run_dir):

@@ -30,30 +30,6 @@ from mowst.train.methods.method import compute_expert_loss
 
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
 SHORT = {"epochs": 3, "rounds": 1, "lr": 0.03, "gate_folds": 2}
-HAS_SAMPLER = torch_geometric.typing.WITH_PYG_LIB or torch_geometric.typing.WITH_TORCH_SPARSE
-
-
-def neighbor_sample(first, neighbours, seeds, num_neighbors, replace, directed):
-    r"""The function of torch-sparse that PyG calls, in plain Python."""
-    found, last = dict.fromkeys(seeds.tolist()), seeds.tolist()
-    for size in num_neighbors:
-        reached = []
-        for node in last:
-            row = neighbours[first[node] : first[node + 1]]
-            keep = torch.randperm(row.numel())[: row.numel() if size < 0 else size]
-            reached += [new for new in row[keep].tolist() if new not in found]
-            found |= dict.fromkeys(reached)
-        last = list(dict.fromkeys(reached))
-    none = torch.empty(0, dtype=torch.long)
-    return torch.tensor(list(found)), none, none, none
-
-
-@pytest.fixture
-def sampler(monkeypatch):
-    if not HAS_SAMPLER:
-        monkeypatch.setattr(torch_geometric.typing, "WITH_TORCH_SPARSE", True)
-        op = SimpleNamespace(neighbor_sample=neighbor_sample)
-        monkeypatch.setattr(torch.ops, "torch_sparse", op, raising=False)
 
 
 def make_model(strong=GCN, seed=0, **kwargs):
@@ -96,7 +72,7 @@ def iterate_epoch(task, reads_graph, **settings):
     ],
     ids=str,
 )
-def test_every_batch_has_at_least_two_training_nodes(task, sampler, reads_graph, settings):
+def test_every_batch_has_at_least_two_training_nodes(task, reads_graph, settings):
     assert task.index("train").numel() % 7 == 1
     for _ in range(10):
         assert all(
@@ -189,7 +165,7 @@ def test_one_part_is_the_full_batch(task, method, strong, gate_fit):
 
 
 @pytest.mark.parametrize("method", ["mowst", "mowst-star", "weak", "strong"])
-def test_all_neighbours_of_all_training_nodes_are_the_full_batch(task, sampler, method):
+def test_all_neighbours_of_all_training_nodes_are_the_full_batch(task, method):
     sampled = {"batches": "neighbor", "num_neighbors": (-1, -1)}
     check_same_run(task, GCN, {}, sampled, method=method, gate_fit="train")
 
@@ -245,20 +221,31 @@ def test_experts_with_weights_for_each_node_are_refused(task):
     fit(model, task, method="weak", config=TrainConfig(batches="random", epochs=2))
 
 
-@pytest.mark.skipif(HAS_SAMPLER, reason="a sampler is installed")
-def test_a_missing_sampler_is_named_before_training(task, tmp_path):
-    with pytest.raises(ImportError, match="pip install pyg-lib"):
-        fit(make_model(), task, config=TrainConfig(batches="neighbor"), run_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def test_pyg_samples_where_pyg_lib_is_installed(task, monkeypatch):
+    seen = []
+
+    def neighbor_sample(first, neighbours, seeds, num_neighbors, *args):
+        r"""The function of pyg-lib that PyG calls: it returns all nodes."""
+        seen.append((seeds, num_neighbors))
+        none, nodes = torch.empty(0, dtype=torch.long), torch.arange(30).flip(0)
+        return none, none, nodes, none, [len(seeds)], [0]
+
+    op = SimpleNamespace(neighbor_sample=neighbor_sample)
+    monkeypatch.setattr(torch_geometric.typing, "WITH_PYG_LIB", True)
+    monkeypatch.setattr(torch.ops, "pyg", op, raising=False)
+    (batch,) = iterate_epoch(task, True, batches="neighbor", num_neighbors=(2,))
+    ((seeds, num_neighbors),) = seen
+    assert seeds.sort().values.equal(task.index("train")) and num_neighbors == [2]
+    assert batch.graph.nodes.equal(torch.arange(30))
 
 
-def test_the_number_of_neighbours_is_sampled(task, sampler):
+def test_the_number_of_neighbours_is_sampled(task):
     made = list(iterate_epoch(task, True, batches="neighbor", batch_size=4, num_neighbors=(2,)))
     assert [batch.rows.numel() for batch in made] == [4, 4, 4, 3]
     assert all(batch.graph.num_nodes <= 4 + 2 * 4 for batch in made)
 
 
-def test_training_on_sampled_neighbours_lowers_the_loss(task, sampler):
+def test_training_on_sampled_neighbours_lowers_the_loss(task):
     settings = {"batches": "neighbor", "batch_size": 4, "num_neighbors": (3, 3)}
     result = fit(make_model(), task, "strong", TrainConfig(**SHORT | settings | {"epochs": 8}))
     losses = [record["loss"] for record in result.history]
