@@ -84,9 +84,8 @@ class Batches:
     .. code-block:: text
 
         random      the parts of a random partition of all nodes, each with the graph that it
-        induces, as drawn by
-                    torch_geometric.loader.RandomNodeLoader; parts without training nodes are left
-                    out
+                    induces, as drawn by torch_geometric.loader.RandomNodeLoader; parts without
+                    training nodes are left out
         neighbor    some training nodes with the graph that they and sampled neighbors induce, see
                     mowst.sparse.sampler; pyg-lib samples where it is installed
 
