@@ -59,9 +59,8 @@ def fit(
         weak         train the weak expert on cross-entropy
         strong       train the strong expert on cross-entropy
 
-    with the losses :func:`~mowst.nn.loss.mowst_loss` :math:`L` and
-    :func:`~mowst.nn.loss.mowst_star_loss`
-    :math:`L^{\star}` of the `"Mixture of Weak & Strong Experts on Graphs"
+    with the losses :math:`L` (:func:`~mowst.nn.loss.mowst_loss`) and :math:`L^{\star}`
+    (:func:`~mowst.nn.loss.mowst_star_loss`) of the `"Mixture of Weak & Strong Experts on Graphs"
     <https://arxiv.org/abs/2311.05185>`_ paper. :func:`~mowst.train.gate_fit.fit_gate` fits the
     gate, and chooses what predicts, by cross-validated likelihood on the validation nodes. A stage
     of a round is accepted if that likelihood rises by more than one standard error; otherwise
@@ -75,7 +74,7 @@ def fit(
 
     If several processes of one :mod:`torch.distributed` group call it with the same arguments, they
     train one model: each process computes its share of the batches of a step, the first one writes,
-        and all return the same result.
+    and all return the same result.
 
     Training starts from the current parameters of the model, which is logged as a warning if an
     earlier call has trained them. To repeat a run to the bit, call

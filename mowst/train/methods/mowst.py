@@ -13,9 +13,9 @@ class MowstMethod(MixtureMethod):
 
     .. code-block:: text
 
-        weak     the weak expert (and the gate, with gate_fit="train") minimises L, the strong
-        expert is frozen strong   the strong expert minimises L, the weak expert and the gate are
-        frozen
+        weak     the weak expert (and the gate, with gate_fit="train") minimises L, with the
+                 strong expert frozen
+        strong   the strong expert minimises L, with the weak expert and the gate frozen
 
     with the loss :math:`L` of :func:`~mowst.nn.loss.mowst_loss`.
     """
