@@ -280,9 +280,8 @@ class Mowst(torch.nn.Module):
 
         By default the prediction follows the :attr:`route`. With :obj:`threshold`, :obj:`budget` or
         :obj:`sample`, the confidence decides for each node which of the two experts predicts it,
-        whatever the route. The strong expert
-        then runs for the deferred nodes only: layer by layer on the nodes that it needs, where that
-        is cheaper than the full graph.
+        for every route. The strong expert then runs for the deferred nodes only: layer by layer on
+        the nodes that it needs, where that is cheaper than the full graph.
 
         Args:
             x (torch.Tensor or torch_geometric.data.Data): The node features, or a graph with
