@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, Dataset
-from torch_geometric.utils import subgraph
 
 from mowst.convert import read_splits, repair
 from mowst.forms import read_graph
@@ -30,6 +29,7 @@ class GraphTask:
     Args:
         data (torch_geometric.data.Data): The graph: :obj:`x`, :obj:`edge_index`, :obj:`y`
             (:obj:`-1` for unlabelled nodes), optionally :obj:`edge_weight` and other attributes.
+            Experts whose forward names an attribute, such as :obj:`edge_attr`, get it.
         masks (dict[str, Tensor]): The disjoint, non-empty node sets :obj:`"train"`, :obj:`"val"`
             and optionally :obj:`"test"`.
         num_classes (int): The number of classes :math:`C`.
@@ -159,12 +159,8 @@ class GraphTask:
         """
         if not self.inductive or "test" not in self.masks:
             return self
-        keep, data = ~self.masks["test"], self.data
-        options = {"relabel_nodes": True, "num_nodes": self.num_nodes, "return_edge_mask": True}
-        edge_index, _, kept = subgraph(keep, data.edge_index, **options)
-        seen = Data(x=data.x[keep], edge_index=edge_index, y=data.y[keep])
-        if data.edge_weight is not None:
-            seen.edge_weight = data.edge_weight[kept]
+        keep = ~self.masks["test"]
+        seen = self.data.subgraph(keep)  # with the rows of all tensors of nodes and edges
         masks = {key: self.masks[key][keep] for key in ("train", "val")}
         return replace(self, data=seen, masks=masks, inductive=False)
 

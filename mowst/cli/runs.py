@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from mowst.cli.places import add_places, choose_device
 from mowst.data import load_graph
 from mowst.io import atomic_write, read_json, write_json
+from mowst.nn.call import make_graph
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.study.run import load_run_task
@@ -111,7 +112,7 @@ def make_predictions(
     found = Predictor(model, data, threshold=threshold).predict(nodes)
     with evaluating(model):
         at = nodes.to(data.x.device)
-        weak = model.logits("weak", data.x, data.edge_index, data.edge_weight, nodes=at)
+        weak = model.logits("weak", data.x, make_graph(model, data), nodes=at)
         confidence = model.confidence(weak, data.x[at])
     if classes is None:
         classes = [str(number) for number in range(found.prob.size(1))]

@@ -6,8 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.nn import Sequential
 
-from mowst.nn.conditional import extract_subgraph, find_fastest_form, split_layers, takes_graph
+from mowst.nn.conditional import (
+    extract_subgraph,
+    find_fastest_form,
+    is_pyg_model,
+    split_layers,
+    takes_graph,
+)
 from mowst.nn.dispersion import two_class_logits
 from mowst.sparse.features import Features, as_tensor
 from mowst.sparse.graph import Graph, as_graph
@@ -17,6 +25,9 @@ from mowst.sparse.layerwise import LayerCache, Trace
 MAX_NODES = 2**19
 # The number of nodes of a chunk.
 CHUNK = 2**16
+# Fields of a graph that experts get in another way or not at all: labels must not leak, and a part
+# of a graph has another number of nodes.
+NOT_TENSORS = ("x", "edge_index", "edge_weight", "y", "num_nodes")
 
 
 def takes_edges(expert: torch.nn.Module) -> bool:
@@ -32,6 +43,46 @@ def takes_edges(expert: torch.nn.Module) -> bool:
         positional = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         required += positional and parameter.default is parameter.empty
     return required > 1
+
+
+def list_tensors(expert: torch.nn.Module) -> dict[str, bool]:
+    r"""Returns the names of what the forward of an expert takes next to features, edges and edge
+    weights, and whether it is required. A :class:`~torch_geometric.nn.models.basic_gnn.BasicGNN` of
+    PyG takes :obj:`edge_attr` if its layers were built for it.
+    """
+    if _is_mixture(expert):
+        parts: Any = (expert.weak, expert.strong)
+        return list_tensors(parts[0]) | list_tensors(parts[1])
+    if is_pyg_model(expert):
+        convs: Any = expert.convs
+        # Layers without the attribute, such as GINEConv, always read edge features.
+        reads = any(getattr(conv, "edge_dim", True) is not None for conv in convs)
+        return {"edge_attr": True} if expert.supports_edge_attr and reads else {}
+    if isinstance(expert, Sequential):
+        names = list(expert.signature.param_dict)[1 + takes_edges(expert) :]
+        return {name: True for name in names if name != "edge_weight"}
+    found = {}
+    for parameter in _read_parameters(type(expert).forward)[1 + takes_edges(expert) :]:
+        is_named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if is_named and parameter.name not in ("x", "edge_index", "edge_weight"):
+            found[parameter.name] = parameter.default is parameter.empty
+    return found
+
+
+def reads_graph(expert: torch.nn.Module, graph: Graph) -> bool:
+    r"""Returns whether an expert reads the edges of a graph or one of its tensors."""
+    return takes_edges(expert) or any(name in graph.tensors for name in list_tensors(expert))
+
+
+def make_graph(model: torch.nn.Module, data: Data) -> Graph:
+    r"""Returns the edges of a PyG graph with those of its fields that an expert of the model names,
+    see :func:`list_tensors`.
+    """
+    tensors = {}
+    for name in list_tensors(model):
+        if name in data and name not in NOT_TENSORS:
+            tensors[name] = data[name]
+    return Graph(data.edge_index, data.get("edge_weight"), data.x.size(0), tensors)
 
 
 def takes_features(gate: torch.nn.Module) -> bool:
@@ -78,7 +129,8 @@ def call_expert(
             how many nodes are computed at a time. (default: :obj:`None`)
         trace (list, optional): Collects the number of nodes and edges of each layer that ran for
             some nodes. (default: :obj:`None`)
-        **kwargs (optional): Additional arguments of the expert.
+        **kwargs (optional): Additional arguments of the expert, next to the tensors of a
+            :class:`~mowst.sparse.graph.Graph` that its forward names.
 
     Returns:
         torch.Tensor: Logits in the precision of the features. The one logit of a binary expert is
@@ -91,8 +143,9 @@ def call_expert(
 
     Raises:
         ValueError: If edge weights are given to an expert that takes the graph but cannot use
-            weights (PyG's GraphSAGE, GIN and GAT would ignore them), if the graph is missing, or if
-            the output is not of shape :math:`(N, C)` or not floating point.
+            weights (PyG's GraphSAGE, GIN and GAT would ignore them), if the graph or a tensor that
+            the forward requires is missing, or if the output is not of shape :math:`(N, C)` or not
+            floating point.
     """
     name = type(expert).__name__
     if takes_edges(expert):
@@ -108,9 +161,10 @@ def call_expert(
                 f"{name} cannot use edge_weight and would ignore it: drop the weights, or take an "
                 "expert whose forward has an edge_weight (GCN has one)"
             )
-    log_prob = getattr(expert, "log_prob", None)
-    if log_prob is not None and hasattr(expert, "gate"):  # a mixture
+    if _is_mixture(expert):
+        log_prob: Any = expert.log_prob
         return log_prob(x, edge_index, edge_weight, nodes=nodes, cache=cache, trace=trace, **kwargs)
+    kwargs = _add_tensors(expert, edge_index, kwargs)
     if not takes_graph(expert):
         x = as_tensor(x)
         _clear_cached(expert)
@@ -123,7 +177,7 @@ def call_expert(
         cache = LayerCache(CHUNK, keep=False)
     if cache is None and (nodes is None or _is_every(nodes, x.shape[0])):
         logits = _run_all(expert, x, edge_index, edge_weight, None, kwargs)
-    elif not takes_edges(expert):
+    elif not takes_edges(expert) and not kwargs:
         logits = _run_rows(expert, x, nodes, cache)
     else:
         logits = _run_some(expert, x, edge_index, edge_weight, nodes, cache, trace, kwargs)
@@ -157,6 +211,29 @@ def call_gate(gate: torch.nn.Module, logits: Tensor, x: Features | Tensor) -> Te
             f"outside, for example {float(bad[0]):.4g}"
         )
     return value.to(logits.dtype)
+
+
+def _is_mixture(expert: torch.nn.Module) -> bool:
+    return hasattr(expert, "log_prob") and hasattr(expert, "gate")
+
+
+def _add_tensors(expert: torch.nn.Module, graph: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    # The arguments of an expert with the tensors of the graph that it names.
+    names, kind = list_tensors(expert), type(expert).__name__
+    if isinstance(graph, Graph):
+        kwargs = {key: graph.tensors[key] for key in names if key in graph.tensors} | kwargs
+    for name, is_required in names.items():
+        if is_required and name not in kwargs and name != "batch":  # see _requires_batch
+            raise ValueError(
+                f"{kind} requires {name}, which was not given: set it as a field of the graph "
+                f"(data.{name}; labels y are never passed), or pass it as a keyword argument"
+            )
+    if is_pyg_model(expert) and "edge_attr" in kwargs and "edge_attr" not in names:
+        raise ValueError(
+            f"{kind} cannot use edge_attr and would ignore it: build it with edge_dim if it has "
+            "one (GAT and PNA have), or take another expert"
+        )
+    return kwargs
 
 
 def _is_every(nodes: Tensor, num_nodes: int) -> bool:
@@ -217,7 +294,7 @@ def _run_all(
     kwargs: dict[str, Any],
 ) -> Tensor:
     if not takes_edges(expert):
-        logits = expert(x)
+        logits = expert(x, **kwargs)
     else:
         edges, weight = find_fastest_form(expert, x, edge_index, edge_weight)
         if weight is not None:

@@ -43,7 +43,7 @@ def split_layers(
         split = getattr(expert, "split_layers", None)
         return None if split is None else split(x, edge_index, edge_weight)
     plain = isinstance(edge_index, Graph) or _is_plain(edge_index)
-    if plain and _is_pyg_model(expert) and not expert.training and _is_node_by_node(expert):
+    if plain and is_pyg_model(expert) and not expert.training and _is_node_by_node(expert):
         return _split_pyg_layers(expert, x, edge_index, edge_weight)
     return None
 
@@ -118,7 +118,8 @@ def _is_plain(edge_index: Any) -> bool:
     )
 
 
-def _is_pyg_model(expert: torch.nn.Module) -> bool:
+def is_pyg_model(expert: torch.nn.Module) -> bool:
+    r"""Returns whether an expert is a :class:`~torch_geometric.nn.models.basic_gnn.BasicGNN`."""
     return isinstance(expert, BasicGNN) and type(expert).forward is BasicGNN.forward
 
 
@@ -126,7 +127,7 @@ def _runs_on_matrix(expert: torch.nn.Module, x: Features | Tensor) -> bool:
     # PyG's sparse product supports single precision only.
     if x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
         return False
-    if not _is_pyg_model(expert):
+    if not is_pyg_model(expert):
         return False
     convs: Any = expert.convs
     for conv in convs:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn.inits import reset
 
-from mowst.nn.call import call_expert, call_gate
+from mowst.nn.call import call_expert, call_gate, list_tensors, make_graph
 from mowst.nn.evaluating import evaluating
 from mowst.nn.loss import mowst_loss
 from mowst.nn.mixture import candidate_mixes, mixture_log_prob, mixture_prob, most_probable
@@ -146,8 +146,9 @@ class Mowst(torch.nn.Module):
             edge_index (torch.Tensor or SparseTensor): The graph, in any form that the experts
                 accept.
             edge_weight (torch.Tensor, optional): The edge weights. (default: :obj:`None`)
-            **kwargs (optional): Additional arguments of the strong expert, such as
-                :obj:`edge_attr`.
+            **kwargs (optional): Additional arguments of the experts, such as :obj:`edge_attr`.
+                Those that the forward of the weak expert names reach it. Those that the forward of
+                the strong expert or none of them names reach the strong expert.
         """
         return self.outputs(x, edge_index, edge_weight, route=self.route, **kwargs)
 
@@ -170,12 +171,13 @@ class Mowst(torch.nn.Module):
                 :obj:`None`. (default: :obj:`None`)
             route (str, optional): See :attr:`route`. (default: :obj:`"mixture"`)
         """
-        weak = self.logits("weak", x, edge_index, edge_weight, nodes=nodes)
+        of = self._split_arguments(kwargs)
+        weak = self.logits("weak", x, edge_index, edge_weight, nodes=nodes, **of["weak"])
         if route == "mixture":
             confidence = self.confidence(weak, x if nodes is None else x[nodes])
         else:
             confidence = torch.full_like(weak[:, 0], float(route == "weak"))
-        strong = self.logits("strong", x, edge_index, edge_weight, nodes=nodes, **kwargs)
+        strong = self.logits("strong", x, edge_index, edge_weight, nodes=nodes, **of["strong"])
         return MowstOutput(self.mixture(weak, strong, confidence), confidence, weak, strong)
 
     def logits(
@@ -233,12 +235,13 @@ class Mowst(torch.nn.Module):
             nodes (torch.Tensor, optional): The ids of the nodes to predict. All nodes if
                 :obj:`None`. (default: :obj:`None`)
         """
-        if self.route == "weak":
-            return self.logits("weak", x, edge_index, edge_weight, nodes=nodes).log_softmax(dim=-1)
-        strong = self.logits("strong", x, edge_index, edge_weight, nodes=nodes, **kwargs)
-        if self.route == "strong":
-            return strong.log_softmax(dim=-1)
-        weak = self.logits("weak", x, edge_index, edge_weight, nodes=nodes)
+        of = self._split_arguments(kwargs)
+        if self.route != "mixture":
+            more = of[self.route]
+            logits = self.logits(self.route, x, edge_index, edge_weight, nodes=nodes, **more)
+            return logits.log_softmax(dim=-1)
+        strong = self.logits("strong", x, edge_index, edge_weight, nodes=nodes, **of["strong"])
+        weak = self.logits("weak", x, edge_index, edge_weight, nodes=nodes, **of["weak"])
         confidence = self.confidence(weak, x if nodes is None else x[nodes])
         return mixture_log_prob(weak, strong, confidence, self.mix)
 
@@ -256,11 +259,11 @@ class Mowst(torch.nn.Module):
         Args:
             x, edge_index, edge_weight, **kwargs: See :meth:`predict`.
         """
-        x, edge_index, edge_weight = _unpack(x, edge_index, edge_weight)
+        x, edge_index, edge_weight = self._unpack(x, edge_index, edge_weight)
         with evaluating(self):
             if self.route == "mixture":
                 return self.outputs(x, edge_index, edge_weight, **kwargs).prob
-            more = kwargs if self.route == "strong" else {}
+            more = self._split_arguments(kwargs)[self.route]
             return self.logits(self.route, x, edge_index, edge_weight, **more).softmax(dim=-1)
 
     @torch.no_grad()
@@ -285,7 +288,8 @@ class Mowst(torch.nn.Module):
 
         Args:
             x (torch.Tensor or torch_geometric.data.Data): The node features, or a graph with
-                :obj:`x`, :obj:`edge_index` and optionally :obj:`edge_weight`.
+                :obj:`x`, :obj:`edge_index`, optionally :obj:`edge_weight`, and further fields that
+                the forward of an expert names, such as :obj:`edge_attr`.
             edge_index, edge_weight: See :meth:`forward`; not given with a graph.
             threshold (float, optional): Nodes with a confidence below :obj:`threshold` are
                 deferred. (default: :obj:`None`)
@@ -297,7 +301,7 @@ class Mowst(torch.nn.Module):
                 :func:`~mowst.metrics.expected_score`. (default: :obj:`False`)
             generator (torch.Generator, optional): The random number generator of :obj:`sample`.
                 (default: :obj:`None`)
-            **kwargs (optional): Additional arguments of the strong expert.
+            **kwargs (optional): See :meth:`forward`.
 
         Raises:
             ValueError: If more than one of the three choices is made, the budget is not in
@@ -307,12 +311,13 @@ class Mowst(torch.nn.Module):
         rule = routing_rule(threshold, budget, sample, generator)
         if rule is None:
             return most_probable(self.predict_proba(x, edge_index, edge_weight, **kwargs))
-        features, edge_index, edge_weight = _unpack(x, edge_index, edge_weight)
+        features, edge_index, edge_weight = self._unpack(x, edge_index, edge_weight)
+        of = self._split_arguments(kwargs)
         with evaluating(self):
 
             def compute_logits(expert: str, nodes: Tensor | None) -> Tensor:
-                more = kwargs if expert == "strong" else {}
-                return self.logits(expert, features, edge_index, edge_weight, nodes=nodes, **more)
+                more = {"nodes": nodes, **of[expert]}
+                return self.logits(expert, features, edge_index, edge_weight, **more)
 
             def compute_confidence(weak: Tensor, nodes: Tensor | None) -> Tensor:
                 return self.confidence(weak, features if nodes is None else features[nodes])
@@ -405,6 +410,29 @@ class Mowst(torch.nn.Module):
         (self.mix,) = candidate_mixes(state["mix"])
         self.temperatures = dict(state["temperatures"])
 
+    def _split_arguments(self, kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        # The arguments of each expert. What no forward names is for the strong expert.
+        weak, strong = list_tensors(self.weak), list_tensors(self.strong)
+        found: dict[str, dict[str, Any]] = {"weak": {}, "strong": {}}
+        for name, value in kwargs.items():
+            if name in weak:
+                found["weak"][name] = value
+            if name in strong or name not in weak:
+                found["strong"][name] = value
+        return found
+
+    def _unpack(
+        self, x: Tensor | Features | Data, edge_index: Any, edge_weight: Tensor | None
+    ) -> tuple[Tensor | Features, Any, Tensor | None]:
+        # Returns the features, edges and weights of a graph, or those that were given.
+        if not isinstance(x, Data):
+            return x, edge_index, edge_weight
+        if edge_index is not None or edge_weight is not None:
+            raise ValueError("give a graph, or its x, edge_index and edge_weight, not both")
+        if x.x is None:
+            raise ValueError(f"the graph has no features x: {x}")
+        return x.x, None if x.edge_index is None else make_graph(self, x), None
+
     def __repr__(self) -> str:
         inner = ", ".join(f"{name}={_describe_in_line(getattr(self, name))}" for name in PARTS)
         return f"{type(self).__name__}({inner}, mix='{self.mix}')"
@@ -437,19 +465,6 @@ def _build_gate(name: str) -> torch.nn.Module:
             f"the gate {name!r} needs sizes ({error}): pass "
             f"mowst.build_gate({name!r}, in_channels=..., num_classes=...)"
         ) from error
-
-
-def _unpack(
-    x: Tensor | Features | Data, edge_index: Any, edge_weight: Tensor | None
-) -> tuple[Tensor | Features, Any, Tensor | None]:
-    # Returns the features, edges and weights of a graph, or those that were given.
-    if not isinstance(x, Data):
-        return x, edge_index, edge_weight
-    if edge_index is not None or edge_weight is not None:
-        raise ValueError("give a graph, or its x, edge_index and edge_weight, not both")
-    if x.x is None:
-        raise ValueError(f"the graph has no features x: {x}")
-    return x.x, x.edge_index, x.edge_weight
 
 
 def _describe_in_line(module: torch.nn.Module) -> str:

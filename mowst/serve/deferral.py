@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from mowst.metrics import expected_score
+from mowst.nn.call import make_graph
 from mowst.nn.dispersion import entropy_dispersion, variance_dispersion
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
-from mowst.sparse import Features, Graph
+from mowst.sparse import Features
 from mowst.task import GraphTask
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def deferral_cost(
     """
     import pandas as pd
 
-    x, graph = _wrap_graph(task)
+    x, graph = Features(task.data.x), make_graph(model, task.data)
     with evaluating(model):
         out = model.outputs(x, graph)
 
@@ -211,7 +212,7 @@ def _predict_split(
 ) -> tuple[list[Tensor], dict[str, Tensor], float]:
     # The experts' probabilities, the signals, and the score of the model along its route.
     with evaluating(model):
-        out = model.outputs(*_wrap_graph(task))
+        out = model.outputs(Features(task.data.x), make_graph(model, task.data))
     prob, confidence, weak, strong = (value[task.index(split)] for value in out)
     predictions = {"mixture": prob, "weak": weak.softmax(dim=-1), "strong": strong.softmax(dim=-1)}
     score = task.evaluate(predictions[model.route], split)
@@ -224,8 +225,3 @@ def _predict_split(
     }
     signals.update(make_bounds(task.metric, probs, task.labels(split).cpu()))
     return probs, signals, score
-
-
-def _wrap_graph(task: GraphTask) -> tuple[Features, Graph]:
-    data = task.data
-    return Features(data.x), Graph(data.edge_index, data.edge_weight, data.num_nodes)

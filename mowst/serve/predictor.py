@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from mowst.nn.call import make_graph
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.nn.routing import route_nodes, routing_rule
@@ -78,8 +79,9 @@ class Predictor:
 
     Args:
         model (Mowst): The trained model.
-        data (Data): The graph, with :obj:`x`, :obj:`edge_index` and optionally :obj:`edge_weight`.
-            It is not copied and must not be changed in place.
+        data (Data): The graph, with :obj:`x`, :obj:`edge_index`, optionally :obj:`edge_weight`, and
+            the fields that the forward of an expert names, such as :obj:`edge_attr`. It is not
+            copied and must not be changed in place.
         threshold, budget (float, optional): See :meth:`~mowst.nn.mowst.Mowst.predict`. A budget is
             a share of the nodes of each call. Without both, the prediction follows the model's
             route. (default: :obj:`None`)
@@ -117,7 +119,7 @@ class Predictor:
             raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
         self.model = model
         self._rule = routing_rule(threshold, budget, False, None)
-        self._graph = Graph(edge_index, data.get("edge_weight"), x.size(0))
+        self._graph = make_graph(model, data)
         self._mutex = threading.RLock()
         self._folder = None if folder is None else TemporaryDirectory(prefix="mowst-", dir=folder)
         self._caches: dict[str, LayerCache] = {}
@@ -140,7 +142,8 @@ class Predictor:
     def data(self) -> Data:
         r"""The current graph."""
         graph = self._graph
-        return Data(x=self._x, edge_index=graph.edge_index, edge_weight=graph.edge_weight)
+        edges = {"edge_index": graph.edge_index, "edge_weight": graph.edge_weight}
+        return Data(x=self._x, **edges, **graph.tensors)
 
     @_lock
     def predict(self, node_ids: Tensor | Sequence[int]) -> Prediction:
@@ -163,19 +166,27 @@ class Predictor:
         return Prediction(prob.argmax(dim=-1), prob, deferred[back], statistics)
 
     @_lock
-    def add_nodes(self, x: Tensor) -> Tensor:
-        r"""Adds nodes with features :math:`(n, F)` and returns their ids :math:`(n)`."""
+    def add_nodes(self, x: Tensor, **tensors: Tensor) -> Tensor:
+        r"""Adds nodes with features :math:`(n, F)`, and with a row of each further tensor of the
+        nodes that an expert reads. Returns their ids :math:`(n)`.
+        """
         x = self._check_features(x)
         if not self.model.inductive:
             raise ValueError("an expert has parameters for each node and accepts no new nodes")
         graph, first = self._graph, self.num_nodes
+        extended = self._extend("node", tensors, x.size(0))
+        self._graph = Graph(graph.edge_index, graph.edge_weight, first + x.size(0), extended)
         self._set_x(torch.cat([self._x, x]))
-        self._graph = Graph(graph.edge_index, graph.edge_weight, first + x.size(0))
         return torch.arange(first, self.num_nodes, device=x.device)
 
     @_lock
-    def add_edges(self, edge_index: Tensor, edge_weight: Tensor | None = None) -> None:
-        r"""Adds directed edges :math:`(2, E)`, with weights :math:`(E)` in a weighted graph."""
+    def add_edges(
+        self, edge_index: Tensor, edge_weight: Tensor | None = None, **tensors: Tensor
+    ) -> None:
+        r"""Adds directed edges :math:`(2, E)`, with weights :math:`(E)` in a weighted graph, and
+        with a row of each further tensor of the edges that an expert reads, such as
+        :obj:`edge_attr`.
+        """
         old = self._graph
         new = Graph(edge_index, edge_weight, self.num_nodes)
         weight = None
@@ -186,8 +197,9 @@ class Predictor:
             raise ValueError(
                 f"the graph is {known} edge weights, the new edges must be {known} too"
             )
+        extended = self._extend("edge", tensors, new.num_edges)
         edge_index = torch.cat([old.edge_index, new.edge_index.to(old.edge_index)], dim=1)
-        self._graph = Graph(edge_index, weight, self.num_nodes)
+        self._graph = Graph(edge_index, weight, self.num_nodes, extended)
 
     @_lock
     def set_features(self, ids: Tensor | Sequence[int], x: Tensor) -> None:
@@ -197,6 +209,25 @@ class Predictor:
             given = f"got {ids.numel()} and {x.size(0)}"
             raise ValueError(f"give as many different ids as rows of features, {given}")
         self._set_x(self._x.index_copy(0, ids, x))
+
+    def _extend(self, level: str, rows: dict[str, Tensor], count: int) -> dict[str, Any]:
+        # The tensors of the graph with rows for new nodes or edges.
+        tensors = dict(self._graph.tensors)
+        names = [name for name in tensors if self._graph.find_level(name) == level]
+        if set(rows) != set(names):
+            wanted, given = ", ".join(names) or "none", ", ".join(rows) or "none"
+            raise ValueError(
+                f"the experts read these tensors of each {level}: {wanted}; give them, as keyword "
+                f"arguments, got {given}"
+            )
+        for name, value in rows.items():
+            old, shape = tensors[name], [count, *tensors[name].shape[1:]]
+            if list(value.shape) != shape:
+                raise ValueError(
+                    f"{name} of the new {level}s must be of shape {shape}, got {list(value.shape)}"
+                )
+            tensors[name] = torch.cat([old, value.to(old)])
+        return tensors
 
     def _set_x(self, x: Tensor) -> None:
         # Features keep the first hop of all nodes. With a cache, layers compute what is needed.

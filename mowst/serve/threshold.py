@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mowst.nn.call import make_graph
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
 from mowst.task import GraphTask
@@ -82,7 +83,7 @@ def choose_threshold(
     nodes = _check_nodes(task, nodes)
     data, y = task.data, task.data.y[nodes]
     with evaluating(model):
-        out = model.outputs(data.x, data.edge_index, data.edge_weight, nodes=nodes)
+        out = model.outputs(data.x, make_graph(model, data), nodes=nodes)
     right = {}
     for name, values in (("mixture", out.prob), ("weak", out.weak), ("strong", out.strong)):
         right[name] = (values.argmax(dim=-1) == y).long().numpy(force=True)

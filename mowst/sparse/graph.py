@@ -2,7 +2,9 @@ r"""A graph as the constant matrices that GNN layers multiply by."""
 
 import logging
 import warnings
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -67,6 +69,8 @@ class Graph:
         edge_weight (torch.Tensor, optional): Edge weights. (default: :obj:`None`)
         num_nodes (int, optional): The number of nodes. If :obj:`None`, one more than the largest
             index. (default: :obj:`None`)
+        tensors (dict, optional): Further inputs of experts by name, such as :obj:`edge_attr`. An
+            expert gets those that its forward names. (default: :obj:`None`)
 
     Shapes:
         - **input:** edge_index :math:`(2, |\mathcal{E}|)` or :math:`(N, N)`, edge_weight
@@ -81,6 +85,7 @@ class Graph:
         edge_index: Tensor | SparseTensor,
         edge_weight: Tensor | None = None,
         num_nodes: int | None = None,
+        tensors: Mapping[str, Any] | None = None,
     ) -> None:
         edge_index, edge_weight, num_nodes = _read_edges(edge_index, edge_weight, num_nodes)
         _check_edges(edge_index, edge_weight)
@@ -90,7 +95,26 @@ class Graph:
         self.edge_index = edge_index.detach().long()
         self.edge_weight = None if edge_weight is None else edge_weight.detach()
         self.num_nodes = num_nodes
+        self.tensors = dict(tensors or {})
         self._operators: dict[tuple, Operator] = {}
+        for name, value in self.tensors.items():
+            if name.startswith("edge_") and self.find_level(name) is None:
+                got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(
+                    f"{name} must have {self.num_edges} rows, one for each edge, got {got}"
+                )
+
+    def find_level(self, name: str) -> str | None:
+        r"""Returns whether a tensor has a row for each :obj:`"node"` or for each :obj:`"edge"`, or
+        :obj:`None` if it has neither. With as many nodes as edges, it is one for each edge if its
+        name begins with "edge_".
+        """
+        value = self.tensors[name]
+        if not isinstance(value, Tensor) or value.dim() == 0:
+            return None
+        if value.size(0) == self.num_nodes and not name.startswith("edge_"):
+            return "node"
+        return "edge" if value.size(0) == self.num_edges else None
 
     @property
     def num_edges(self) -> int:

@@ -28,7 +28,7 @@ class Subgraph(Graph):
     :math:`\mathbb{E} \, [\mathbf{P}^{(B)} \mathbf{X}_B]_v = [\mathbf{P} \mathbf{X}]_v`. Rows that
     keep all neighbours are exact. The first hop of constant features is exact in every row if these
     are :meth:`~mowst.sparse.features.Features.rows` for the same nodes, since their product with
-    the whole :math:`\mathbf{P}` is computed once.
+    the whole :math:`\mathbf{P}` is computed once. Tensors keep the rows of the nodes and edges.
 
     Args:
         whole (Graph): The graph.
@@ -52,7 +52,12 @@ class Subgraph(Graph):
         )
         kept = torch.from_numpy(edges[order]).to(nodes.device)
         weight = None if whole.edge_weight is None else whole.edge_weight[kept]
-        super().__init__(edge_index, weight, num_nodes=self._ids.size)
+        tensors = dict(whole.tensors)
+        for name, value in whole.tensors.items():
+            level = whole.find_level(name)
+            if level is not None:
+                tensors[name] = value[self.nodes if level == "node" else kept]
+        super().__init__(edge_index, weight, num_nodes=self._ids.size, tensors=tensors)
 
     @property
     def two_hop_is_small(self) -> bool:

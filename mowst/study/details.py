@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import degree, remove_self_loops
 
+from mowst.nn.call import make_graph
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
 from mowst.task import GraphTask
@@ -43,9 +44,7 @@ def node_details(model: Mowst, task: GraphTask, method: str) -> dict[str, Tensor
     else:
         with evaluating(model):
             for name in chosen.experts:
-                logits = model.logits(
-                    name, task.data.x, task.data.edge_index, task.data.edge_weight
-                )
+                logits = model.logits(name, task.data.x, make_graph(model, task.data))
                 probs[name] = logits.softmax(dim=-1)
     for name, prob in probs.items():
         found[name] = prob.argmax(dim=-1)
@@ -90,7 +89,7 @@ class ConfidenceHistogram:
     def on_stage_end(self, model: Mowst, result: StageResult) -> None:
         data = _move_task(self.task, model).data
         with evaluating(model):
-            logits = model.logits("weak", data.x, data.edge_index, data.edge_weight)
+            logits = model.logits("weak", data.x, make_graph(model, data))
             confidence = model.confidence(logits, data.x)
         counts = torch.histc(confidence.float().cpu(), bins=BINS, min=0, max=1)
         # The last stage of a round counts; round 0 is pretraining.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from mowst.nn.call import takes_edges
+from mowst.nn.call import make_graph, takes_edges
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, PARTS, Mowst
 from mowst.nn.saving import describe
@@ -52,7 +52,7 @@ def check_model(model: Mowst, task: GraphTask, method: Method, config: TrainConf
             logger.warning(
                 "the %s expert has no learnable parameters: its stages are skipped", name
             )
-    inputs = TaskInputs(task.visible)
+    inputs = TaskInputs(model, task.visible)
     with evaluating(model):
         for name in EXPERTS:
             expert = getattr(model, name)
@@ -118,7 +118,9 @@ def describe_inputs(model: Mowst, task: GraphTask, config: TrainConfig) -> dict[
         "checksum of labels and splits": _checksum(
             data.y, *(task.masks[split] for split in sorted(task.masks))
         ),
-        "checksum of the graph": _checksum(data.x, data.edge_index, data.edge_weight),
+        "checksum of the graph": _checksum(
+            data.x, data.edge_index, data.edge_weight, *make_graph(model, data).tensors.values()
+        ),
         "what may be mixed": list(model.mixes),
         "detach_dispersion": model.detach_dispersion,
     }
@@ -129,10 +131,10 @@ def describe_inputs(model: Mowst, task: GraphTask, config: TrainConfig) -> dict[
     return described
 
 
-def _checksum(*tensors: torch.Tensor | None) -> int:
+def _checksum(*tensors: Any) -> int:
     found = 0
     for tensor in tensors:
-        if tensor is not None:
+        if isinstance(tensor, torch.Tensor):
             values = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
             found = zlib.crc32(values.numpy().data, found)
     return found

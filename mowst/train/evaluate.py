@@ -119,7 +119,7 @@ def score_part(model: Mowst, task: GraphTask, part: str) -> Scores:
 @torch.no_grad()
 def score_expert(model: Mowst, task: GraphTask, expert: str) -> Scores:
     r"""Returns the score of one expert on each split."""
-    inputs = TaskInputs(task)
+    inputs = TaskInputs(model, task)
     with evaluating(model):
         logits = model.logits(expert, inputs.x, inputs.graph)
     scores = evaluate_splits(logits.softmax(dim=-1), task)
@@ -141,7 +141,7 @@ def predict_probs(model: Mowst, task: GraphTask) -> tuple[dict[str, Tensor], Ten
     Shapes:
         - **output:** :math:`(N, C)` by name, and :math:`(N)`
     """
-    inputs = TaskInputs(task)
+    inputs = TaskInputs(model, task)
     with evaluating(model):
         out = model.outputs(inputs.x, inputs.graph)
     probs = {name: getattr(out, name).softmax(dim=-1) for name in EXPERTS}

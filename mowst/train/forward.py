@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mowst.nn.call import takes_edges
+from mowst.nn.call import reads_graph
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.task import GraphTask
 from mowst.train.batches import Batch
@@ -60,10 +60,10 @@ class StageForward:
 
     @property
     def reads_graph(self) -> bool:
-        r"""Whether an expert that reads edges runs for the loss."""
+        r"""Whether an expert that reads the graph runs for the loss."""
         running = EXPERTS if self.stage.predicts == "mixture" else (self.stage.predicts,)
         for name in running:
-            if name not in self._constants["train"] and takes_edges(getattr(self.model, name)):
+            if name not in self._constants["train"] and self._expert_reads_graph(name):
                 return True
         return False
 
@@ -134,14 +134,14 @@ class StageForward:
         return logits
 
     def _predict_logits(self, name: str) -> Tensor:
-        if takes_edges(getattr(self.model, name)):
+        if self._expert_reads_graph(name):
             return self.model.logits(
                 name, self.inputs.x, self.inputs.graph, nodes=self.task.index("val")
             )
         return self.model.logits(name, self.inputs.val_rows)
 
     def _train_logits(self, name: str, batch: Batch | None) -> Tensor:
-        if not takes_edges(getattr(self.model, name)):
+        if not self._expert_reads_graph(name):
             return self.model.logits(name, self.inputs.train_rows if batch is None else batch.x)
         if batch is None:
             return self.model.logits(
@@ -149,6 +149,9 @@ class StageForward:
             )
         assert batch.graph_x is not None
         return self.model.logits(name, batch.graph_x, batch.graph)[batch.at]
+
+    def _expert_reads_graph(self, name: str) -> bool:
+        return reads_graph(getattr(self.model, name), self.inputs.graph)
 
     @staticmethod
     def _select(values: Tensor, batch: Batch | None) -> Tensor:

@@ -93,7 +93,7 @@ def fit_gate(
 
     check_validation_nodes(task, folds)
     task = task.visible
-    inputs = inputs or TaskInputs(task)
+    inputs = inputs or TaskInputs(model, task)
     nodes, y, weight = task.index("val"), task.labels("val"), task.class_weights
     choices = ["strong", "weak", *(model.mixes if mix is None else candidate_mixes(mix))]
     with evaluating(model):

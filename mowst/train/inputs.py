@@ -2,8 +2,9 @@ r"""The features and the graph of a task in the form that models run fastest on.
 
 from functools import cached_property
 
+from mowst.nn.call import make_graph
+from mowst.nn.mowst import Mowst
 from mowst.sparse.features import Features
-from mowst.sparse.graph import Graph
 from mowst.task import GraphTask
 
 
@@ -12,17 +13,18 @@ class TaskInputs:
     it. The tensors of the task must not change in between.
 
     Args:
+        model (Mowst): The model, whose experts name the tensors that they read.
         task (GraphTask): The task.
 
     Attributes:
         x (Features): The node features.
-        graph (Graph): The edges.
+        graph (Graph): The edges, and the tensors that the experts read.
     """
 
-    def __init__(self, task: GraphTask) -> None:
+    def __init__(self, model: Mowst, task: GraphTask) -> None:
         self.task = task
         self.x = Features(task.data.x)
-        self.graph = Graph(task.data.edge_index, task.data.edge_weight, task.num_nodes)
+        self.graph = make_graph(model, task.data)
 
     @cached_property
     def train_rows(self) -> Features:

@@ -70,7 +70,7 @@ class Trainer:
         self.method = method
         self.config = config
         self.score = score
-        self.inputs = TaskInputs(self.task)
+        self.inputs = TaskInputs(model, self.task)
         self.done: list[StageResult] = []
         self.history: list[dict[str, Any]] = []
         self.best: Score = WORST

@@ -50,7 +50,10 @@ def close(one, other, atol=1e-5):
 
 def make_batches(task, reads_graph, **settings):
     return Batches(
-        task, TrainConfig(**{"batches": "random", **settings}), TaskInputs(task), reads_graph
+        task,
+        TrainConfig(**{"batches": "random", **settings}),
+        TaskInputs(make_model(), task),
+        reads_graph,
     )
 
 
@@ -109,7 +112,9 @@ LOSSES = {"mowst": mowst_loss, "mowst-star": partial(mowst_star_loss, mix="prob"
 )
 def test_the_losses_of_the_batches_add_up_to_the_loss(task, class_weight, learns, predicts, loss):
     task = GraphTask(task.data, task.masks, 3, class_weight=class_weight)
-    forward = StageForward(make_model(), task, make_stage(learns, predicts, loss), TaskInputs(task))
+    forward = StageForward(
+        make_model(), task, make_stage(learns, predicts, loss), TaskInputs(make_model(), task)
+    )
     assert not forward.reads_graph
     total = sum(
         float(forward.compute_loss(batch).detach())
@@ -125,7 +130,9 @@ def test_a_strong_stage_reads_the_frozen_weak_expert_and_gate_on_the_nodes_of_th
         seen.append((out, y))
         return out.strong.sum()
 
-    forward = StageForward(model, task, make_stage(("strong",), loss=record), TaskInputs(task))
+    forward = StageForward(
+        model, task, make_stage(("strong",), loss=record), TaskInputs(model, task)
+    )
     assert forward.reads_graph
     whole = model.eval()(task.data.x, task.data.edge_index)
     for batch in iterate_epoch(task, True, num_parts=3):
