@@ -17,6 +17,7 @@ from mowst.nn.conditional import (
     takes_graph,
 )
 from mowst.nn.dispersion import two_class_logits
+from mowst.nn.wrappers import unwrap
 from mowst.sparse.features import Features, as_tensor
 from mowst.sparse.graph import Graph, as_graph
 from mowst.sparse.layerwise import LayerCache, Trace
@@ -32,10 +33,11 @@ NOT_TENSORS = ("x", "edge_index", "edge_weight", "y", "num_nodes")
 
 def takes_edges(expert: torch.nn.Module) -> bool:
     r"""Returns whether the forward of an expert takes the graph: a parameter of PyG's name
-    (:obj:`edge_index`, or :obj:`adj...`), a second one without a default, or :obj:`*args`.
+    (:obj:`edge_index`, or :obj:`adj...`), a second one without a default, or :obj:`*args`. Of a
+    compiled or parallel expert, this is the forward of the module inside.
     """
     required = 0
-    for parameter in _read_parameters(type(expert).forward):
+    for parameter in _read_parameters(expert):
         if parameter.kind is parameter.VAR_POSITIONAL or parameter.name == "edge_index":
             return True
         if parameter.name.startswith("adj"):
@@ -89,7 +91,7 @@ def takes_features(gate: torch.nn.Module) -> bool:
     r"""Returns whether the forward of a gate takes the node features: it names a parameter
     :obj:`x`.
     """
-    return any(parameter.name == "x" for parameter in _read_parameters(type(gate).forward))
+    return any(parameter.name == "x" for parameter in _read_parameters(gate))
 
 
 def call_expert(
@@ -147,7 +149,9 @@ def call_expert(
             the forward requires is missing, or if the output is not of shape :math:`(N, C)` or not
             floating point.
     """
-    name = type(expert).__name__
+    if isinstance(expert, torch.nn.DataParallel):
+        expert = expert.module  # it would split nodes and edges over devices
+    name = type(unwrap(expert)).__name__
     if takes_edges(expert):
         if edge_index is None:
             raise ValueError(f"{name} reads the graph: give edge_index")
@@ -194,12 +198,14 @@ def call_gate(gate: torch.nn.Module, logits: Tensor, x: Features | Tensor) -> Te
         FloatingPointError: If it contains NaN.
     """
     value = gate(logits, x=as_tensor(x)) if takes_features(gate) else gate(logits)
-    name = type(gate).__name__
+    name = type(unwrap(gate)).__name__
     if not _is_float(value) or value.shape != logits.shape[:1]:
         raise ValueError(
             f"{name} must return a floating point confidence of shape [N] = [{logits.size(0)}], "
             f"got {_describe(value)}"
         )
+    if torch.compiler.is_compiling():
+        return value.to(logits.dtype)  # a graph that is traced cannot depend on values
     inside = (value >= 0) & (value <= 1)
     if not inside.all():
         bad = value[~inside]
@@ -304,9 +310,10 @@ def _run_all(
             kwargs = {**kwargs, "batch": one_graph}
         logits = expert(x, edges, **kwargs)
     if not _is_float(logits) or logits.dim() not in (1, 2) or logits.size(0) != x.shape[0]:
+        name = type(unwrap(expert)).__name__
         raise ValueError(
-            f"{type(expert).__name__} must return logits of shape [N, C] with N = {x.shape[0]} "
-            f"nodes, got {_describe(logits)}"
+            f"{name} must return logits of shape [N, C] with N = {x.shape[0]} nodes, got "
+            f"{_describe(logits)}"
         )
     if trace is not None:
         trace.append((x.shape[0], as_graph(edge_index, num_nodes=x.shape[0]).num_edges))
@@ -335,19 +342,23 @@ def _describe(value: Any) -> str:
 
 
 def _takes_edge_weight(expert: torch.nn.Module) -> bool:
-    if not getattr(expert, "supports_edge_weight", True):
+    if not getattr(unwrap(expert), "supports_edge_weight", True):
         return False
-    parameters = _read_parameters(type(expert).forward)
+    parameters = _read_parameters(expert)
     return any(p.name == "edge_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _requires_batch(expert: torch.nn.Module) -> bool:
-    for parameter in _read_parameters(type(expert).forward):
+    for parameter in _read_parameters(expert):
         if parameter.name == "batch":
             return parameter.default is parameter.empty
     return False
 
 
+def _read_parameters(module: torch.nn.Module) -> tuple[inspect.Parameter, ...]:
+    return _read_signature(type(unwrap(module)).forward)
+
+
 @lru_cache(maxsize=256)
-def _read_parameters(forward: Any) -> tuple[inspect.Parameter, ...]:
+def _read_signature(forward: Any) -> tuple[inspect.Parameter, ...]:
     return tuple(inspect.signature(forward).parameters.values())[1:]  # without self

@@ -90,7 +90,7 @@ def find_fastest_form(
     edges, weight = _unwrap(edge_index, edge_weight)
     if not _is_plain(edges) or not _runs_on_matrix(expert, x):
         return edges, weight
-    if weight is not None and weight.requires_grad:
+    if torch.compiler.is_compiling() or (weight is not None and weight.requires_grad):
         return edges, weight
     graph = edge_index
     if not isinstance(graph, Graph):

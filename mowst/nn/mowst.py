@@ -16,6 +16,7 @@ from mowst.nn.mixture import candidate_mixes, mixture_log_prob, mixture_prob, mo
 from mowst.nn.registry import GATES
 from mowst.nn.routing import route_nodes, routing_rule
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
+from mowst.nn.wrappers import list_plain_names, unwrap
 from mowst.sparse.features import Features, as_tensor
 
 EXPERTS = ("weak", "strong")
@@ -121,7 +122,8 @@ class Mowst(torch.nn.Module):
     @property
     def inductive(self) -> bool:
         r"""Whether both experts accept nodes that they were not trained with."""
-        return all(getattr(expert, "inductive", True) for expert in (self.weak, self.strong))
+        experts = (unwrap(self.weak), unwrap(self.strong))
+        return all(getattr(expert, "inductive", True) for expert in experts)
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters, the temperatures, the route and what is mixed."""
@@ -325,8 +327,10 @@ class Mowst(torch.nn.Module):
             return most_probable(route_nodes(rule, compute_logits, compute_confidence)[0])
 
     def as_module(self, output: str = "prob") -> torch.nn.Module:
-        r"""Returns this model as a module whose output is one plain tensor, for explainers and
-        metrics.
+        r"""Returns this model as a module whose output is one plain tensor, for explainers, metrics
+        and :func:`torch.export.export`. Export, like :obj:`torch.compile(fullgraph=True)`, requires
+        a strong expert that torch can trace, such as PyG's models. The sparse products of this
+        package's GNNs cannot be traced.
 
         Args:
             output (str, optional): A field of :class:`MowstOutput`. (default: :obj:`"prob"`)
@@ -337,12 +341,15 @@ class Mowst(torch.nn.Module):
 
     def save(self, path: str | PathLike[str]) -> None:
         r"""Writes weights, route, temperatures and a description of the parts to one safetensors
-        file. The file is written atomically.
+        file. The file is written atomically. A compiled or parallel part is saved as the module
+        inside.
 
         Raises:
             ValueError: If a lazy module has not been initialized yet.
         """
-        write_model(path, self.state_dict(), self.describe())
+        names = list_plain_names(self)
+        state = {names[name]: value for name, value in self.state_dict().items()}
+        write_model(path, state, self.describe())
 
     @classmethod
     def load(

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from mowst.io import parsing
 from mowst.nn.registry import rebuild, spec_of
+from mowst.nn.wrappers import list_plain_names, unwrap
 from mowst.sealed import read_sealed, write_sealed
 
 FORM = "mowst-model-4"
@@ -49,6 +50,7 @@ def describe(part: torch.nn.Module) -> dict[str, Any]:
     r"""Returns how to rebuild a part of a model. For a module of another package, this is only its
     class.
     """
+    part = unwrap(part)
     describe_mixture = getattr(part, "describe", None)
     if describe_mixture is not None:  # a mixture that is an expert of another one
         return {"mixture": describe_mixture()}
@@ -76,10 +78,11 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: ob
     Raises:
         ValueError: If the tensors do not fit the model exactly.
     """
+    names = list_plain_names(model)
     wanted = {}
     for name, value in model.state_dict(keep_vars=True).items():
         if isinstance(value, Tensor):
-            wanted[name] = value
+            wanted[names[name]] = value
     problems = [f"{name} is missing" for name in wanted.keys() - state.keys()]
     problems += [f"{name} is not in the model" for name in state.keys() - wanted.keys()]
     for name in wanted.keys() & state.keys():
@@ -95,7 +98,7 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: ob
     for name, value in wanted.items():
         if not is_lazy(value) and value.is_floating_point():
             value.data = value.data.to(state[name].dtype)
-    extra = {
-        name: value for name, value in model.state_dict().items() if not isinstance(value, Tensor)
-    }
-    model.load_state_dict({**state, **extra})
+    loaded = {}
+    for name, value in model.state_dict().items():
+        loaded[name] = state[names[name]] if isinstance(value, Tensor) else value
+    model.load_state_dict(loaded)

@@ -11,6 +11,7 @@ from mowst.nn.call import make_graph, takes_edges
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, PARTS, Mowst
 from mowst.nn.saving import describe
+from mowst.nn.wrappers import unwrap
 from mowst.task import GraphTask
 from mowst.train.config import TrainConfig
 from mowst.train.distributed import count_processes
@@ -89,6 +90,7 @@ def _run_once(model: Mowst, name: str, inputs: TaskInputs) -> torch.Tensor:
 def _check_inductive(
     name: str, expert: torch.nn.Module, task: GraphTask, config: TrainConfig
 ) -> None:
+    expert = unwrap(expert)
     if getattr(expert, "inductive", True):
         return
     kind = type(expert).__name__
