@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mowst import Features, Graph, GraphTask, TrainConfig
-from mowst.nn.call import call_expert, takes_edges
+from mowst.nn.call import call_expert
+from mowst.nn.signature import takes_edges
 from mowst.train.calibration import calibrated_nll
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}

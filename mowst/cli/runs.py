@@ -13,9 +13,9 @@ from torch_geometric.data import Data
 from mowst.cli.places import add_places, choose_device
 from mowst.data import load_graph
 from mowst.io import atomic_write, read_json, write_json
-from mowst.nn.call import make_graph
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, Mowst
+from mowst.nn.signature import make_graph
 from mowst.study.run import load_run_task
 from mowst.task import SPLITS, GraphTask
 from mowst.train.evaluate import score_model

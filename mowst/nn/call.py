@@ -1,13 +1,9 @@
 r"""What an expert and a gate take and return, checked where they are called."""
 
-import inspect
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
-from torch_geometric.nn import Sequential
 
 from mowst.nn.conditional import (
     extract_subgraph,
@@ -17,6 +13,14 @@ from mowst.nn.conditional import (
     takes_graph,
 )
 from mowst.nn.dispersion import two_class_logits
+from mowst.nn.signature import (
+    is_mixture,
+    list_tensors,
+    requires_batch,
+    takes_edge_weight,
+    takes_edges,
+    takes_features,
+)
 from mowst.nn.wrappers import unwrap
 from mowst.sparse.features import Features, as_tensor
 from mowst.sparse.graph import Graph, as_graph
@@ -26,72 +30,6 @@ from mowst.sparse.layerwise import LayerCache, Trace
 MAX_NODES = 2**19
 # The number of nodes of a chunk.
 CHUNK = 2**16
-# Fields of a graph that experts get in another way or not at all: labels must not leak, and a part
-# of a graph has another number of nodes.
-NOT_TENSORS = ("x", "edge_index", "edge_weight", "y", "num_nodes")
-
-
-def takes_edges(expert: torch.nn.Module) -> bool:
-    r"""Returns whether the forward of an expert takes the graph: a parameter of PyG's name
-    (:obj:`edge_index`, or :obj:`adj...`), a second one without a default, or :obj:`*args`. Of a
-    compiled or parallel expert, this is the forward of the module inside.
-    """
-    required = 0
-    for parameter in _read_parameters(expert):
-        if parameter.kind is parameter.VAR_POSITIONAL or parameter.name == "edge_index":
-            return True
-        if parameter.name.startswith("adj"):
-            return True
-        positional = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        required += positional and parameter.default is parameter.empty
-    return required > 1
-
-
-def list_tensors(expert: torch.nn.Module) -> dict[str, bool]:
-    r"""Returns the names of what the forward of an expert takes next to features, edges and edge
-    weights, and whether it is required. A :class:`~torch_geometric.nn.models.basic_gnn.BasicGNN` of
-    PyG takes :obj:`edge_attr` if its layers were built for it.
-    """
-    if _is_mixture(expert):
-        parts: Any = (expert.weak, expert.strong)
-        return list_tensors(parts[0]) | list_tensors(parts[1])
-    if is_pyg_model(expert):
-        convs: Any = expert.convs
-        # Layers without the attribute, such as GINEConv, always read edge features.
-        reads = any(getattr(conv, "edge_dim", True) is not None for conv in convs)
-        return {"edge_attr": True} if expert.supports_edge_attr and reads else {}
-    if isinstance(expert, Sequential):
-        names = list(expert.signature.param_dict)[1 + takes_edges(expert) :]
-        return {name: True for name in names if name != "edge_weight"}
-    found = {}
-    for parameter in _read_parameters(type(expert).forward)[1 + takes_edges(expert) :]:
-        is_named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if is_named and parameter.name not in ("x", "edge_index", "edge_weight"):
-            found[parameter.name] = parameter.default is parameter.empty
-    return found
-
-
-def reads_graph(expert: torch.nn.Module, graph: Graph) -> bool:
-    r"""Returns whether an expert reads the edges of a graph or one of its tensors."""
-    return takes_edges(expert) or any(name in graph.tensors for name in list_tensors(expert))
-
-
-def make_graph(model: torch.nn.Module, data: Data) -> Graph:
-    r"""Returns the edges of a PyG graph with those of its fields that an expert of the model names,
-    see :func:`list_tensors`.
-    """
-    tensors = {}
-    for name in list_tensors(model):
-        if name in data and name not in NOT_TENSORS:
-            tensors[name] = data[name]
-    return Graph(data.edge_index, data.get("edge_weight"), data.x.size(0), tensors)
-
-
-def takes_features(gate: torch.nn.Module) -> bool:
-    r"""Returns whether the forward of a gate takes the node features: it names a parameter
-    :obj:`x`.
-    """
-    return any(parameter.name == "x" for parameter in _read_parameters(gate))
 
 
 def call_expert(
@@ -160,12 +98,12 @@ def call_expert(
         weighted = edge_weight is not None or (
             isinstance(edge_index, Graph) and edge_index.edge_weight is not None
         )
-        if weighted and not _takes_edge_weight(expert):
+        if weighted and not takes_edge_weight(expert):
             raise ValueError(
                 f"{name} cannot use edge_weight and would ignore it: drop the weights, or take an "
                 "expert whose forward has an edge_weight (GCN has one)"
             )
-    if _is_mixture(expert):
+    if is_mixture(expert):
         log_prob: Any = expert.log_prob
         return log_prob(x, edge_index, edge_weight, nodes=nodes, cache=cache, trace=trace, **kwargs)
     kwargs = _add_tensors(expert, edge_index, kwargs)
@@ -219,22 +157,18 @@ def call_gate(gate: torch.nn.Module, logits: Tensor, x: Features | Tensor) -> Te
     return value.to(logits.dtype)
 
 
-def _is_mixture(expert: torch.nn.Module) -> bool:
-    return hasattr(expert, "log_prob") and hasattr(expert, "gate")
-
-
 def _add_tensors(expert: torch.nn.Module, graph: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     # The arguments of an expert with the tensors of the graph that it names.
-    names, kind = list_tensors(expert), type(expert).__name__
+    names, kind = list_tensors(expert), type(unwrap(expert)).__name__
     if isinstance(graph, Graph):
         kwargs = {key: graph.tensors[key] for key in names if key in graph.tensors} | kwargs
     for name, is_required in names.items():
-        if is_required and name not in kwargs and name != "batch":  # see _requires_batch
+        if is_required and name not in kwargs and name != "batch":  # see requires_batch
             raise ValueError(
                 f"{kind} requires {name}, which was not given: set it as a field of the graph "
                 f"(data.{name}; labels y are never passed), or pass it as a keyword argument"
             )
-    if is_pyg_model(expert) and "edge_attr" in kwargs and "edge_attr" not in names:
+    if is_pyg_model(unwrap(expert)) and "edge_attr" in kwargs and "edge_attr" not in names:
         raise ValueError(
             f"{kind} cannot use edge_attr and would ignore it: build it with edge_dim if it has "
             "one (GAT and PNA have), or take another expert"
@@ -305,7 +239,7 @@ def _run_all(
         edges, weight = find_fastest_form(expert, x, edge_index, edge_weight)
         if weight is not None:
             kwargs = {**kwargs, "edge_weight": weight}
-        if _requires_batch(expert) and "batch" not in kwargs:
+        if requires_batch(expert) and "batch" not in kwargs:
             one_graph = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
             kwargs = {**kwargs, "batch": one_graph}
         logits = expert(x, edges, **kwargs)
@@ -339,26 +273,3 @@ def _describe(value: Any) -> str:
     if _is_float(value):
         return f"{list(value.shape)}"
     return f"{list(value.shape)} of {value.dtype}, {value.layout}"
-
-
-def _takes_edge_weight(expert: torch.nn.Module) -> bool:
-    if not getattr(unwrap(expert), "supports_edge_weight", True):
-        return False
-    parameters = _read_parameters(expert)
-    return any(p.name == "edge_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def _requires_batch(expert: torch.nn.Module) -> bool:
-    for parameter in _read_parameters(expert):
-        if parameter.name == "batch":
-            return parameter.default is parameter.empty
-    return False
-
-
-def _read_parameters(module: torch.nn.Module) -> tuple[inspect.Parameter, ...]:
-    return _read_signature(type(unwrap(module)).forward)
-
-
-@lru_cache(maxsize=256)
-def _read_signature(forward: Any) -> tuple[inspect.Parameter, ...]:
-    return tuple(inspect.signature(forward).parameters.values())[1:]  # without self

@@ -9,13 +9,14 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn.inits import reset
 
-from mowst.nn.call import call_expert, call_gate, list_tensors, make_graph
+from mowst.nn.call import call_expert, call_gate
 from mowst.nn.evaluating import evaluating
 from mowst.nn.loss import mowst_loss
 from mowst.nn.mixture import candidate_mixes, mixture_log_prob, mixture_prob, most_probable
 from mowst.nn.registry import GATES
 from mowst.nn.routing import route_nodes, routing_rule
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
+from mowst.nn.signature import list_tensors, make_graph
 from mowst.nn.wrappers import list_plain_names, unwrap
 from mowst.sparse.features import Features, as_tensor
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mowst.metrics import expected_score
-from mowst.nn.call import make_graph
 from mowst.nn.dispersion import entropy_dispersion, variance_dispersion
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
+from mowst.nn.signature import make_graph
 from mowst.sparse import Features
 from mowst.task import GraphTask
 

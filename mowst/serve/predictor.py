@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from mowst.nn.call import make_graph
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.nn.routing import route_nodes, routing_rule
+from mowst.nn.signature import make_graph
 from mowst.sparse import Features, Graph
 from mowst.sparse.layerwise import LayerCache, Trace
 

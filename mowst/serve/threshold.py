@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mowst.nn.call import make_graph
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
+from mowst.nn.signature import make_graph
 from mowst.task import GraphTask
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import degree, remove_self_loops
 
-from mowst.nn.call import make_graph
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
+from mowst.nn.signature import make_graph
 from mowst.task import GraphTask
 from mowst.train.evaluate import predict_probs
 from mowst.train.methods import find_method

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from mowst.nn.call import make_graph, takes_edges
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, PARTS, Mowst
 from mowst.nn.saving import describe
+from mowst.nn.signature import make_graph, takes_edges
 from mowst.nn.wrappers import unwrap
 from mowst.task import GraphTask
 from mowst.train.config import TrainConfig

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mowst.nn.call import reads_graph
 from mowst.nn.mowst import EXPERTS, Mowst
+from mowst.nn.signature import reads_graph
 from mowst.task import GraphTask
 from mowst.train.batches import Batch
 from mowst.train.inputs import TaskInputs

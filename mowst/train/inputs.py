@@ -2,8 +2,8 @@ r"""The features and the graph of a task in the form that models run fastest on.
 
 from functools import cached_property
 
-from mowst.nn.call import make_graph
 from mowst.nn.mowst import Mowst
+from mowst.nn.signature import make_graph
 from mowst.sparse.features import Features
 from mowst.task import GraphTask
 

@@ -22,7 +22,7 @@ from mowst import (
     StepGate,
     mowst_loss,
 )
-from mowst.nn.call import takes_edges
+from mowst.nn.signature import takes_edges
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
 

@@ -6,7 +6,7 @@ from torch.nn import DataParallel
 from torch_geometric.nn import GraphSAGE
 
 from mowst import GCN, LINKX, MLP, MonotoneGate, Mowst, TrainConfig, fit, seed_everything
-from mowst.nn.call import takes_edges, takes_features
+from mowst.nn.signature import takes_edges, takes_features
 from mowst.nn.wrappers import list_plain_names, unwrap
 
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}

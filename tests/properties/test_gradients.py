@@ -10,10 +10,11 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 
 from mowst.nn.build import build_expert, build_gate
-from mowst.nn.call import call_expert, takes_features
+from mowst.nn.call import call_expert
 from mowst.nn.loss import deferred_loss, mowst_loss, mowst_star_loss
 from mowst.nn.mowst import MowstOutput
 from mowst.nn.registry import EXPERTS, GATES
+from mowst.nn.signature import takes_features
 from mowst.sparse import Features, Graph
 from mowst.sparse.features import linear
 from mowst.sparse.operators import Kind

@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 from mowst import MLP, GraphTask, Mowst, TrainConfig, fit
 from mowst.cli.runs import make_predictions
 from mowst.data.transforms import transform
-from mowst.nn.call import list_tensors, make_graph
+from mowst.nn.signature import list_tensors, make_graph
 from mowst.serve import Predictor, choose_threshold, deferral_report
 from mowst.sparse import Graph, Subgraph
 from mowst.train.evaluate import score_model
@@ -207,6 +207,13 @@ def test_each_argument_goes_to_the_experts_that_name_it(data):
     assert model(data.x, make_graph(model, data)).prob.equal(out.prob)
     outer = Mowst(MLP(**SIZES), model, "monotone").eval()
     torch.testing.assert_close(outer(data.x, make_graph(outer, data)).strong.exp(), out.prob)
+
+
+def test_a_compiled_expert_gets_its_edge_features(data):
+    model = make_model(GINE).eval()
+    expected = model.predict_proba(data)
+    model.strong = torch.compile(model.strong, backend="eager")
+    torch.testing.assert_close(model.predict_proba(data), expected)
 
 
 def test_a_missing_tensor_is_an_error_at_the_start(data):
