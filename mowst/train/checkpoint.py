@@ -60,6 +60,7 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "dict":
         return {_unpack(k, tensors): _unpack(v, tensors) for k, v in content}
     if kind == "tensor":
-        return tensors[content]
+        # Not the mapped file, which the next checkpoint replaces: Windows refuses that.
+        return tensors[content].clone()
     items = [_unpack(item, tensors) for item in content]
     return tuple(items) if kind == "tuple" else items

@@ -1,5 +1,6 @@
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,3 +94,13 @@ def test_other_types_are_refused_and_the_older_file_stays(tmp_path):
     with pytest.raises(TypeError, match="not Trap"):
         write_checkpoint(tmp_path / "c", [Trap()])
     assert read_checkpoint(tmp_path / "c") == 1 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_checkpoint_that_was_read_is_not_mapped(tmp_path):
+    # The next checkpoint replaces it, which Windows refuses for mapped files.
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("only Linux lists mapped files")
+    write_checkpoint(tmp_path / "mapped.safetensors", {"weight": torch.ones(10_000)})
+    tree = read_checkpoint(tmp_path / "mapped.safetensors")
+    assert tree["weight"].sum() == 10_000 and "mapped.safetensors" not in maps.read_text()
