@@ -2,6 +2,7 @@ r"""The storage of a sweep, and the trials of processes that have died."""
 
 import os
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ def open_storage(storage: str | None, create: bool = True) -> "BaseStorage":
     """
     import optuna
     import sqlalchemy
-    from optuna.storages.journal import JournalFileBackend, JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 
     if storage is None:
         return optuna.storages.InMemoryStorage()
@@ -67,7 +68,9 @@ def open_storage(storage: str | None, create: bool = True) -> "BaseStorage":
         with ignore_experimental_warnings():
             if storage.endswith(JOURNALS):
                 _repair_journal(storage)
-                return JournalStorage(JournalFileBackend(storage))
+                # Not Optuna's default, a symbolic link, which Windows refuses to most users.
+                lock = JournalFileOpenLock(storage)
+                return JournalStorage(JournalFileBackend(storage, lock_obj=lock))
             try:
                 return _open_database(storage)
             except sqlalchemy.exc.DBAPIError:
@@ -88,7 +91,7 @@ def claim_trial(trial: "optuna.Trial") -> None:
 def recover_trials(study: "optuna.Study") -> int:
     r"""Fails the running trials of dead processes, queues their parameters again (at most twice for
     one trial), and returns the number of these trials. On this host, the process is looked up. On
-    other hosts, it counts as dead if a database has not had its heartbeat for
+    other hosts and on Windows, it counts as dead if a database has not had its heartbeat for
     :obj:`GRACE_SECONDS`, and as alive in a journal.
     """
     import optuna
@@ -107,7 +110,8 @@ def recover_trials(study: "optuna.Study") -> int:
 
 def identify_process(pid: int) -> list[str] | None:
     r"""Returns host, id and start time of a running process, which distinguish it from a later one
-    with the same id, or :obj:`None` if it is not running.
+    with the same id, or :obj:`None` if it is not running. On Windows every process counts as
+    running.
     """
     host = socket.gethostname()
     if Path("/proc/self/stat").exists():
@@ -117,12 +121,13 @@ def identify_process(pid: int) -> list[str] | None:
             return None
         state, *rest = text.rpartition(")")[2].split()
         return None if state == "Z" else [host, str(pid), rest[18]]
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
+    if sys.platform != "win32":  # where os.kill ends the process, whatever the signal
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
     return [host, str(pid), ""]
 
 
@@ -143,12 +148,12 @@ def _prepare_file(storage: str, create: bool) -> None:
 
 
 def _repair_journal(path: str) -> None:
-    from optuna.storages.journal import JournalFileSymlinkLock
+    from optuna.storages.journal import JournalFileOpenLock
 
     file = Path(path)
     if not file.is_file() or file.read_bytes()[-1:] in (b"", b"\n"):
         return
-    lock = JournalFileSymlinkLock(path)
+    lock = JournalFileOpenLock(path)
     lock.acquire()
     try:
         with open(file, "r+b") as journal:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -38,6 +39,7 @@ def states(study):
     return Counter(trial.state.name for trial in study.trials)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked")
 def test_a_living_process_is_told_from_a_dead_one_and_from_a_later_one_of_its_id():
     mine = identify_process(os.getpid())
     assert mine[:2] == [socket.gethostname(), str(os.getpid())]
@@ -48,6 +50,35 @@ def test_a_living_process_is_told_from_a_dead_one_and_from_a_later_one_of_its_id
     assert identify_process(child) is None  # a zombie
     os.waitpid(child, 0)
     assert identify_process(child) is None
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_without_proc_a_process_is_looked_up_without_harm(monkeypatch, platform):
+    monkeypatch.setattr(module, "Path", lambda _: SimpleNamespace(exists=lambda: False))
+    monkeypatch.setattr(module.sys, "platform", platform)
+    sent = []
+
+    def kill(pid, number):
+        sent.append((pid, number))
+        if pid == 2:
+            raise ProcessLookupError
+
+    monkeypatch.setattr(module.os, "kill", kill)
+    assert identify_process(1) == [socket.gethostname(), "1", ""]
+    # On Windows, os.kill ends the process, so every process counts as running.
+    assert (identify_process(2) is None) == (platform == "darwin")
+    assert sent == ([(1, 0), (2, 0)] if platform == "darwin" else [])
+
+
+def test_a_journal_needs_no_symbolic_link(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "symlink")  # which Windows refuses to most users
+    place = tmp_path / "sweep.log"
+    study = optuna.create_study(storage=open_storage(str(place)))
+    study.enqueue_trial({"x": 0.5})
+    with open(place, "a") as file:
+        file.write("torn")
+    found = optuna.load_study(study_name=study.study_name, storage=open_storage(str(place)))
+    assert found.trials[0].state.name == "WAITING"
 
 
 def test_trials_of_dead_processes_run_again_with_their_parameters(study):
