@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
+SIGPIPE = 13  # signal.SIGPIPE, which Windows does not have
+
 # The module of each command, in which read_NAME(parser, argv) returns its options and NAME(options)
 # runs it.
 COMMANDS = {
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader, such as head, has ended. Python would flush into the pipe again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 128 + SIGPIPE
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"mowst: {error}", file=sys.stderr)
         return 128 + signal.SIGTERM if isinstance(error, InterruptedError) else 1

@@ -11,6 +11,7 @@ r"""Runs a study in parallel processes. Each run is trained once, even after int
 import logging
 import multiprocessing
 import signal
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,14 +34,13 @@ from mowst.train.run_dir import environment
 
 logger = logging.getLogger(__name__)
 
-# A server that has imported the package, and what training imports lazily, forks the workers.
+# On Linux, a server that has imported the package, and what training imports lazily, forks the
+# workers. Windows cannot fork, and on macOS a fork of a process with threads may crash.
 PRELOADED = (
     *("sklearn.datasets", "sklearn.model_selection", "sklearn.neighbors", "scipy.optimize"),
     *("torchmetrics.functional", "threadpoolctl"),
 )
-START_METHOD = "spawn"
-if "forkserver" in multiprocessing.get_all_start_methods():
-    START_METHOD = "forkserver"
+START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 
 @dataclass(frozen=True)
@@ -204,15 +204,17 @@ def _read_new_line(run: _PlannedRun, exitcode: int) -> dict[str, Any] | None:
     if exitcode:
         with run.claimed() as mine:
             if mine:
-                error = f"its process {_describe_exit(exitcode)}"
+                error = f"its process {describe_exit(exitcode)}"
                 run.append_line(make_failed_line(run.spec, error))
     lines = run.read_lines()[run.num_lines :]
     return lines[-1] if lines else None
 
 
-def _describe_exit(exitcode: int) -> str:
-    if exitcode == -signal.SIGKILL:
+def describe_exit(exitcode: int) -> str:
+    r"""Returns how a process ended."""
+    if exitcode >= 0:
+        return f"ended with status {exitcode}"
+    name = signal.Signals(-exitcode).name
+    if name == "SIGKILL":
         return "was killed (SIGKILL), perhaps because memory ran out"
-    if exitcode < 0:
-        return f"was ended by {signal.Signals(-exitcode).name}"
-    return f"ended with status {exitcode}"
+    return f"was ended by {name}"

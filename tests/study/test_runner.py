@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mowst.study import RunSpec, read_lines, run_study, select_newest
+from mowst.study.runner import describe_exit
 
 QUICK = {"epochs": 2, "rounds": 1, "hidden_channels": 4, "pretrain": "none", "gate_folds": 2}
 EXPERTS = """
@@ -163,3 +164,10 @@ def test_an_interrupted_runner_ends_its_workers(here):
 def test_impossible_numbers_of_workers_are_refused(tmp_path):
     with pytest.raises(ValueError, match="workers must be at least 1"):
         run_study([], tmp_path, workers=0)
+
+
+def test_an_exit_is_described_where_signals_are_missing(monkeypatch):
+    assert "memory" in describe_exit(-signal.SIGKILL)
+    monkeypatch.delattr(signal, "SIGKILL")  # as on Windows
+    assert describe_exit(-signal.SIGTERM) == "was ended by SIGTERM"
+    assert describe_exit(3) == "ended with status 3"
