@@ -2,6 +2,7 @@ r"""The folder of one run: its settings, history, checkpoint and result."""
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -224,7 +225,7 @@ def environment() -> dict[str, Any]:
 
 def _find_commit() -> str | None:
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or shutil.which("git") is None:
         return None
     asked = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True

@@ -23,6 +23,7 @@ from mowst.nn.build import ModelConfig, build_model
 from mowst.train import GateFit, RunDir, StageResult, fit_gate
 from mowst.train.calibration import calibrated_nll
 from mowst.train.config import flatten_config
+from mowst.train.run_dir import environment
 
 METHODS = ("mowst", "mowst-star", "weak", "strong")
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
@@ -277,6 +278,11 @@ def test_a_gate_without_parameters_and_lazy_modules_train(task):
     model = Mowst(torch.nn.LazyLinear(3), PyGGCN(**{**SIZES, "in_channels": -1}), PowerGate())
     result = fit(model, task, config=TRAIN_GATE)
     assert {"round 1: weak", "round 1: strong"} <= {record["stage"] for record in result.history}
+
+
+def test_without_git_a_run_has_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert environment()["commit"] is None
 
 
 def test_a_run_folder_records_how_it_was_made(task, tmp_path):
