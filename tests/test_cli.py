@@ -14,10 +14,16 @@ import pandas as pd
 import pytest
 
 from mowst import Mowst, load_task
-from mowst.cli.commands import COMMANDS, main, read_command
+from mowst.cli.commands import COMMANDS, EXAMPLES, main, read_command
+from mowst.cli.train import PLACES
+from mowst.cli.train_options import EXAMPLES as TRAIN
 from mowst.data import DATASETS
 from mowst.io import read_json, read_yaml
+from mowst.nn.registry import EXPERTS, GATES
+from mowst.study.values import SETTINGS
 from mowst.train import RunDir
+from mowst.train.config import OVERRIDES
+from mowst.train.methods import METHODS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -465,19 +471,47 @@ def test_only_what_is_on_disk_is_compared(here, capsys, monkeypatch):
     assert not list(here.iterdir())
 
 
+def read_help(capsys, *command):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="0"):
+        patch.setenv("COLUMNS", "80")
+        main(command)
+    return capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_reads(capsys, command):
-    with pytest.raises(SystemExit, match="0"):
-        main([command, "--help"])
-    out = capsys.readouterr().out
+    out = read_help(capsys, command, "--help")
     assert not re.findall(r"`|:\w+:|None", out)
     assert ("sqlite:///FILE" in out) == (command in ("sweep", "best"))
-    titles = re.findall(r"^(\S.*):$", out, re.M)
-    known = {"positional arguments", "options", "The parts of a model by name"}
-    known |= {"The settings of fit"}
-    known |= {title for title in titles if title.startswith("Settings of ")}
-    assert set(titles) <= known
-    assert ("--weak.lr LR" in out) == (command == "train")
+    assert max(map(len, out.splitlines())) <= 80
+    assert re.search(r"^examples?:\n  mowst ", out, re.M)
+
+
+def test_help_of_train_begins_with_the_most_used_and_ends_with_names_and_examples(capsys):
+    out = read_help(capsys, "train", "--help")
+    assert len(out.splitlines()) < 80
+    most, rest = re.search(r"^most used:\n(.*?)\n\n(.*)", out, re.M | re.S).groups()
+    assert len(re.findall(r"^  --", most, re.M)) == 10 and "--lr FLOAT " in most
+    listed = set(re.findall(r"--([\w.]+)", most + rest))
+    assert {*SETTINGS, *PLACES} - {"data"} - set(OVERRIDES) <= listed
+    names = rest[rest.index("\nnames:") : rest.index("\nexamples:")]
+    known = [*DATASETS, *EXPERTS.names(), *GATES.names(), *METHODS.names()]
+    assert set(known) <= set(re.findall(r"[\w-]+", names))
+
+
+def test_help_all_explains_every_setting(capsys):
+    out = read_help(capsys, "train", "--help-all")
+    assert max(map(len, out.splitlines())) <= 80
+    for name in {*SETTINGS, *PLACES} - {"data"}:
+        assert re.search(rf"^  --{re.escape(name)} \S", out, re.M), name
+
+
+@pytest.mark.parametrize("command", [*EXAMPLES.values(), *re.findall("  (mowst .*)", TRAIN)])
+def test_examples_of_the_help_parse(here, command):
+    (here / "best.yaml").write_text("lr: 0.02")
+    _, name, *words = shlex.split(command)
+    redirected = words.index(">") if ">" in words else None
+    assert read_command([name, *words[:redirected]])[0].__name__ == name
 
 
 def test_help_and_version_load_no_torch():
@@ -486,8 +520,9 @@ def test_help_and_version_load_no_torch():
     for option in ("--help", "--version"):
         shown = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True)
         assert shown.stdout.endswith("set()\n"), shown.stderr
-    module = subprocess.run([sys.executable, "-m", "mowst", "--version"], capture_output=True)
-    assert module.stdout.startswith(b"mowst ")
+    for options, begin in ((["--version"], b"mowst "), (["--help"], b"usage: mowst ")):
+        module = subprocess.run([sys.executable, "-m", "mowst", *options], capture_output=True)
+        assert module.stdout.startswith(begin)
 
 
 def test_a_command_loads_nothing_that_it_does_not_use():

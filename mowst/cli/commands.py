@@ -19,9 +19,18 @@ COMMANDS = {
     "predict": ("runs", "write the predictions of the model of a run"),
     "study": ("studies", "run data sets x experts x methods x seeds"),
     "sweep": ("studies", "search settings"),
-    "best": ("studies", "print the best trial of a sweep"),
+    "best": ("studies", "print the best settings of a sweep"),
     "report": ("studies", "write tables and plots of a study"),
-    "datasets": ("datasets", "list the known data sets, or check one"),
+    "datasets": ("datasets", "list the known data sets, or describe one"),
+}
+EXAMPLES = {
+    "evaluate": "mowst evaluate runs/my_run --split random-1",
+    "predict": "mowst predict runs/my_run --data new --output new.csv",
+    "study": "mowst study rows.yaml results --workers 4",
+    "sweep": "mowst sweep cora --strong sage --trials 50 --storage sqlite:///cora.db",
+    "best": "mowst best sqlite:///cora.db > best.yaml",
+    "report": "mowst report results",
+    "datasets": "mowst datasets cora",
 }
 
 
@@ -56,13 +65,17 @@ def read_command(argv: Sequence[str]) -> tuple[Callable[[Any], None], Any]:
     keep_freed_memory()
     module = import_module(f"mowst.cli.{COMMANDS[name][0]}")
     parser = ArgumentParser(prog=f"mowst {name}", formatter_class=PlainHelp)
+    parser.epilog = f"example:\n  {EXAMPLES.get(name)}"
     arguments = [_normalize(argument) for argument in argv[1:]]
     return getattr(module, name), getattr(module, f"read_{name}")(parser, arguments)
 
 
 def _read_name(argv: Sequence[str]) -> str:
-    description = "Mixture of weak and strong experts on graphs."
-    parser = argparse.ArgumentParser(prog="mowst", description=description)
+    parser = argparse.ArgumentParser(
+        prog="mowst",
+        description="Mixture of weak and strong experts on graphs.",
+        epilog="'mowst COMMAND --help' describes a command. 'mowst train' needs no download.",
+    )
     parser.add_argument("--version", action="version", version=f"mowst {version('mowst')}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True)
     for name, (_, text) in COMMANDS.items():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def read_datasets(parser: "ArgumentParser", argv: Sequence[str]) -> "Namespace":
     r"""Returns the options of :obj:`mowst datasets`."""
     parser.description = "Lists the known data sets, or compares one with its published sizes."
-    text = "data set whose files on this machine are compared"
+    text = "Data set to describe, and to compare with its published sizes."
     parser.add_argument("name", nargs="?", type=str | None, help=text)
     add_root(parser)
     return parser.parse_args(argv)

@@ -13,14 +13,14 @@ IMPORTED = ("weak", "strong", "gate", "method")
 
 def add_root(parser: "ArgumentParser") -> None:
     r"""Adds the option of the folder of the data sets."""
-    text = "folder of data sets, else $MOWST_DATA, else ~/.cache/mowst"
+    text = "Folder of data sets (default: $MOWST_DATA, else ~/.cache/mowst)."
     parser.add_argument("--root", type=str | None, help=text)
 
 
 def add_places(parser: "ArgumentParser") -> None:
     r"""Adds the options of the folder of the data sets and of the device of a model."""
     add_root(parser)
-    text = "cpu, cuda, ... (default: cuda if available)"
+    text = "cpu, cuda, ... (default: cuda if available)."
     parser.add_argument("--device", type=str | None, help=text)
 
 

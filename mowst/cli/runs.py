@@ -61,10 +61,10 @@ def read_predict(parser: "ArgumentParser", argv: Sequence[str]) -> "Namespace":
     )
     _add_run(parser)
     nodes = ("all", *SPLITS)
-    parser.add_argument("--nodes", choices=nodes, default="all", help="all, or those of one split")
-    text = "defer nodes with a lower confidence to the strong expert"
+    parser.add_argument("--nodes", choices=nodes, default="all", help="All, or those of one split.")
+    text = "Defer nodes with a lower confidence to the strong expert."
     parser.add_argument("--threshold", type=float | None, help=text)
-    text = f"file to write ({', '.join(FORMATS)}), else CSV to the terminal"
+    text = f"File to write ({', '.join(FORMATS)}) (default: CSV to the terminal)."
     parser.add_argument("--output", type=str | None, help=text)
     return parser.parse_args(argv)
 
@@ -174,10 +174,12 @@ def write_names(run_dir: RunDir, task: GraphTask) -> None:
 
 
 def _add_run(parser: "ArgumentParser") -> None:
-    parser.add_argument("run", help="folder that 'mowst train' wrote")
-    parser.add_argument("--data", type=str | None, help="another data set than that of the run")
-    parser.add_argument("--split", type=int | str | None, help="another split than that of the run")
-    parser.add_argument("--trust", action="store_true", help="follow import paths of the run")
+    parser.add_argument("run", help="Folder that 'mowst train' wrote.")
+    parser.add_argument("--data", type=str | None, help="Another data set than that of the run.")
+    parser.add_argument(
+        "--split", type=int | str | None, help="Another split than that of the run."
+    )
+    parser.add_argument("--trust", action="store_true", help="Follow import paths of the run.")
     add_places(parser)
 
 

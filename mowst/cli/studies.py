@@ -23,9 +23,9 @@ Options = dict[str, Any]
 
 def read_study(parser: "ArgumentParser", argv: Sequence[str]) -> Options:
     r"""Returns the options of :obj:`mowst study`."""
-    parser.add_argument("rows", help="YAML file of rows, see mowst/study/run_spec.py")
-    parser.add_argument("folder", help="folder of the results")
-    parser.add_argument("--trust", action="store_true", help="follow import paths of the rows")
+    parser.add_argument("rows", help="YAML file of rows, see mowst/study/run_spec.py.")
+    parser.add_argument("folder", help="Folder of the results.")
+    parser.add_argument("--trust", action="store_true", help="Follow import paths of the rows.")
     text = "Runs the rows of a YAML file that a folder does not have yet."
     return _read_call(parser, argv, run_study, text, skip={"specs", "folder", "report"})
 
