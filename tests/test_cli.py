@@ -52,8 +52,10 @@ def test_train_writes_a_run_and_prints_one_table_and_evaluate_repeats_it(here, c
     evaluated = capsys.readouterr().out
     row = next(line for line in trained.splitlines() if line.startswith("mowst ("))
     assert row in evaluated
-    for line in ("mlp alone", "gcn alone", "deferred to gcn: "):
-        assert line in trained
+    for line in ("mlp alone", "gcn alone", "mlp in mowst", "gcn in mowst"):
+        assert re.search(rf"^{line}( +\d+\.\d\d){{3}}$", trained, re.M)
+    for line in (r"deferred to gcn: \S+ % of test nodes", r"expected test accuracy of .*: \S+ %"):
+        assert re.search(f"^{line}$", trained, re.M)
 
 
 def test_train_logs_for_other_tools(here, monkeypatch):
@@ -129,6 +131,8 @@ def test_settings_come_from_flags_over_file_over_preset(here, monkeypatch):
         ("weak.lr: high", "weak.lr"),
         ("lrs: 1", "unknown setting 'lrs'; did you mean 'lr'"),
         ("run_dir: here", "unknown setting 'run_dir'"),
+        ("rows: [{lr: 0.1}, {lr: 0.2}]", "my.yaml has 2 rows, which are for 'mowst study'"),
+        ("rows: [{data: csbm, seeds: 3}]", "unknown setting 'seeds'; did you mean 'seed'"),
     ],
 )
 def test_an_impossible_file_is_one_sentence(here, capsys, text, problem):
@@ -138,12 +142,27 @@ def test_an_impossible_file_is_one_sentence(here, capsys, text, problem):
     assert error.startswith("mowst: ") and problem in error and error.count("\n") == 1
 
 
+def test_train_takes_what_best_wrote(here, capsys):
+    settings = "{epochs: 2, rounds: 1, gate_folds: 2, hidden_channels: 8}"
+    place = ["--trials", "1", "--storage", "sweep.log"]
+    assert main(["sweep", "digits", "--strong", "sage", *place, "--settings", settings]) == 0
+    out = capsys.readouterr().out
+    assert "sweep.log --study_name 'digits sage mowst' > best.yaml && mowst train" in out
+    assert main(["best", "sweep.log"]) == 0
+    (here / "best.yaml").write_text(capsys.readouterr().out)
+    assert main(["train", "--config", "best.yaml", "--seed", "1", "--run_dir", "run"]) == 0
+    (row,) = read_yaml(here / "best.yaml")["rows"]
+    assert {"data", "strong", "lr", "weak.lr", "strong_args"} <= row.keys()
+    assert {**row, "seed": 1}.items() <= read_yaml(here / "run" / "config.yaml").items()
+
+
 @pytest.mark.parametrize("key", ["weak", "strong", "gate", "method"])
 def test_import_paths_of_files_need_trust(here, capsys, key):
     (here / "evil.py").write_text("raise SystemExit('it ran')")
     (here / "my.yaml").write_text(f"{key}: evil.Thing")
     (here / "rows.yaml").write_text(f"rows: [{{data: digits, {key}: evil.Thing}}]")
-    for command in (["train", "--config", "my.yaml"], ["study", "rows.yaml", "found"]):
+    train, study = ["train", "--config"], ["study", "rows.yaml", "found"]
+    for command in ([*train, "my.yaml"], [*train, "rows.yaml"], study):
         assert main(command) == 1
         assert "'evil.Thing' comes from a file" in capsys.readouterr().err
 

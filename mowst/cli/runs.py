@@ -153,14 +153,15 @@ def print_scores(
     names, rows = name_experts(config), dict(rows)
     if "mixture" in result["scores"]:
         for role, name in names.items():
-            rows[f"{name} in it"] = result["scores"][role]
+            rows[f"{name} in {config['method']}"] = result["scores"][role]
     if "mixture" in result["scores"] or not rows:
         rows[f"{config['method']} ({result['route']})"] = result["scores"][result["route"]]
     table = 100 * pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"{metric} in %")
     print(table.to_string(float_format="{:.2f}".format))
-    print(f"deferred to {names['strong']}: {100 * result['deferred_share']:.2f} %")
+    nodes = "test" if "test" in table else "val"
+    print(f"deferred to {names['strong']}: {100 * result['deferred_share']:.2f} % of {nodes} nodes")
     if result["expected"] is not None:
-        print(f"expected test score of sampled routing: {100 * result['expected']:.2f}")
+        print(f"expected test {metric} of sampled routing: {100 * result['expected']:.2f} %")
 
 
 def write_names(run_dir: RunDir, task: GraphTask) -> None:

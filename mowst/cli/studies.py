@@ -75,7 +75,7 @@ def sweep(options: Options) -> None:
     print(f"with {found.best_value:.4f} on the validation nodes: {found.best_params}")
     if options["storage"]:
         command = f"mowst best {options['storage']} --study_name {shlex.quote(name)}"
-        print(f"as a row of a study: {command}")
+        print(f"train with them: {command} > best.yaml && mowst train --config best.yaml")
 
 
 def read_best(parser: "ArgumentParser", argv: Sequence[str]) -> Options:

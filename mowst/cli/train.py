@@ -13,7 +13,7 @@ from mowst.cli.train_options import LOGGERS, add_options
 from mowst.io import read_yaml
 from mowst.presets import load_preset
 from mowst.study.run import build_run_model, load_run_task
-from mowst.study.run_spec import RunSpec
+from mowst.study.run_spec import RunSpec, read_rows
 from mowst.study.values import SETTINGS, TYPES, check_known, parse_value
 from mowst.train.callbacks import Callback
 from mowst.train.distributed import is_first, join_processes, run_in_first
@@ -96,7 +96,7 @@ def _train(options: Mapping[str, Any], device: str) -> None:
         write_names(run_dir, task)
         _print_result(result, task.metric, config)
         seconds, count = result.seconds, len(result.history)
-        print(f"{seconds:.1f} s, {count} evaluations; run folder: {run_dir.path}")
+        print(f"training: {seconds:.1f} s, {count} evaluations; run folder: {run_dir.path}")
 
 
 def _print_result(result: FitResult, metric: str, config: Mapping[str, Any]) -> None:
@@ -110,6 +110,11 @@ def _print_result(result: FitResult, metric: str, config: Mapping[str, Any]) -> 
 def _read_settings(path: Path) -> dict[str, Any]:
     types = {**TYPES, **PLACES}
     settings = read_yaml(path)
+    if "rows" in settings:  # as 'mowst best' writes it
+        rows = read_rows(path)
+        if len(rows) > 1:
+            raise ValueError(f"{path} has {len(rows)} rows, which are for 'mowst study': keep one")
+        settings = rows[0]
     check_known(settings, [*PLACES, *SETTINGS], "setting")
     return {key: parse_value(key, value, types[key]) for key, value in settings.items()}
 
