@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 def read_datasets(parser: "ArgumentParser", argv: Sequence[str]) -> "Namespace":
     r"""Returns the options of :obj:`mowst datasets`."""
-    parser.description = "Lists the known data sets, or compares one with its published sizes."
-    text = "Data set to describe, and to compare with its published sizes."
+    parser.description = (
+        "Lists the known data sets, or describes one and compares its files on this machine with "
+        "its published sizes."
+    )
+    text = "Data set to describe and compare."
     parser.add_argument("name", nargs="?", type=str | None, help=text)
     add_root(parser)
     return parser.parse_args(argv)
@@ -32,19 +35,29 @@ def datasets(options: "Namespace") -> None:
     for info in DATASETS.values():
         here = all(path.is_file() for path in info.paths(root))
         row = {"name": info.name, **info.statistics, "metric": info.metric}
-        row["splits"] = info.protocol
-        if info.num_splits:
-            row["splits"] = f"{info.num_splits} published: {info.protocol}"
-        row["preprocessing"] = ", ".join(info.preprocessing)
-        row |= {"licence": info.licence, "here": "yes" if here else "no"}
+        count = f"{info.num_splits} x " if info.num_splits else ""
+        row |= {"here": "yes" if here else "no", "splits": count + info.protocol}
         rows.append(row)
-    print(_mark_unknown(pd.DataFrame(rows).convert_dtypes()).to_string(index=False))
+    table = _mark_unknown(pd.DataFrame(rows).convert_dtypes())
+    for column in ("name", "splits"):  # pandas aligns text to the right
+        width = table[column].str.len().max()
+        table[column] = table[column].str.ljust(width)
+        table = table.rename(columns={column: column.ljust(width)})
+    for line in table.to_string(index=False).splitlines():
+        print(line.rstrip())
+    print("'mowst datasets NAME' describes one and compares it with its published sizes")
 
 
 def _compare_sizes(name: str, root: str | None) -> None:
     import pandas as pd
 
-    published = find_dataset(name).statistics
+    info = find_dataset(name)
+    published = info.statistics
+    count = f"{info.num_splits} published: " if info.num_splits else ""
+    about = {"splits": count + info.protocol, "metric": info.metric, "licence": info.licence}
+    about |= {"preprocessing": ", ".join(info.preprocessing), "published at": info.home}
+    for key, text in about.items():
+        print(f"{key}: {text or '-'}")
     task = load_task(name, root=root, split="random-0", fetch=False)
     sizes = (task.num_nodes, task.data.num_edges, task.num_features, task.num_classes)
     found = dict(zip(published, sizes, strict=True))
