@@ -1,4 +1,5 @@
 import ast
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,15 @@ def test_heavy_libraries_load_where_they_are_used():
     loaded = list_new_modules("from mowst import *", before="import torch_geometric")
     assert "mowst.train.fit" in loaded
     assert not loaded & heavy
+
+
+def test_an_older_python_is_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 4, "final", 0))
+    monkeypatch.setitem(sys.modules, "lazy_loader", None)  # it may be missing there
+    with pytest.raises(
+        ImportError, match=r"^mowst needs Python 3.11 or later, this is Python 3.10.4$"
+    ):
+        runpy.run_path(str(ROOT / "__init__.py"))
 
 
 def test_every_public_name_is_importable():
