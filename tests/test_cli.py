@@ -446,7 +446,7 @@ def test_a_study_reports_why_runs_failed_until_they_are_fixed(here, capsys):
         assert main(command) == 1
         captured = capsys.readouterr()
         assert "0 runs finished, 1 failed" in captured.out
-        assert "./mine gcn weak 0: FileNotFoundError: mine lacks features" in captured.err
+        assert "./mine gcn weak, seed 0: FileNotFoundError: mine lacks features" in captured.err
         assert captured.err.endswith(
             "mowst: 1 of 1 runs failed; --retry_failed true runs them again\n"
         )

@@ -51,7 +51,7 @@ def study(options: Options) -> None:
         f"report {folder}"
     )
     for line in failed:
-        print(f"{line['name']} {line['seed']}: {line['error']}", file=sys.stderr)
+        print(f"{line['name']}, seed {line['seed']}: {line['error']}", file=sys.stderr)
     if failed:
         raise ChildProcessError(
             f"{len(failed)} of {len(ended)} runs failed; --retry_failed true runs them again"
