@@ -1,13 +1,17 @@
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from torch_geometric.utils import degree, is_undirected
+from torch_geometric.utils import add_remaining_self_loops, degree, is_undirected
+
+from mowst import GAT, GraphSAGE
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "bench"))
 
-from suite.epoch import bench_epoch
+from segments import EdgesGAT, EdgesSAGE, attend, bench_graph, reduce_in_torch, sort_edges, take_max
+from suite.epoch import bench_epoch, get_sizes
 from suite.graphs import draw_one_hot, draw_power_law, draw_task
 from suite.propagate import bench_propagate
 from suite.rounds import bench_round, bench_weak_stage
@@ -55,4 +59,21 @@ def test_every_case_runs(task):
         bench_weak_stage(task, hidden_channels=8, num_layers=2, repeats=1),
         bench_round(task, epochs=2),
     ]
+    rows.extend(bench_graph("", task, repeats=1))
     assert all(value > 0 for row in rows for value in row["median_ms"].values())
+
+
+@pytest.mark.parametrize(
+    ("expert", "on_edges", "run_conv", "options"),
+    [(GAT, EdgesGAT, attend, {"heads": 8}), (GraphSAGE, EdgesSAGE, take_max, {"aggr": "max"})],
+)
+def test_segments_give_what_the_expert_gives(task, expert, on_edges, run_conv, options):
+    sizes = get_sizes(task, 16, 2) | options
+    edge_index = task.data.edge_index[:, task.data.edge_index[1] > 5]  # nodes without neighbors
+    ours = expert(**sizes).eval()
+    other = on_edges(partial(run_conv, segment=reduce_in_torch), **sizes).eval()
+    other.load_state_dict(ours.state_dict())
+    expected = ours(task.data.x, edge_index)
+    if expert is GAT:
+        edge_index, _ = add_remaining_self_loops(edge_index, num_nodes=100)
+    assert torch.allclose(other(task.data.x, sort_edges(edge_index, 100)), expected, atol=1e-6)
