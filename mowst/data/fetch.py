@@ -73,6 +73,8 @@ def _explain(info: DatasetInfo, root: Path, addresses: Mapping[Path, Any], reaso
     for path, url in addresses.items():
         lines.append(f"  {path}  from {url}" if url else f"  {path}")
     lines += [reason, f"The graph is published at {info.home}."]
+    if info.publisher_folder:
+        lines.append(f"All of its files in {root / info.publisher_folder} are read as well.")
     if any(path.name in info.split_files for path in addresses):
         names = " or ".join(info.split_files)
         keys = "node ids as train, valid, test; in an .npz train_0, ..."

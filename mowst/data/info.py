@@ -31,6 +31,8 @@ class DatasetInfo:
         protocol (str, optional): The splits in words.
             (default: :obj:`"seeded, stratified 50/25/25"`)
         folder (str, optional): The folder in that of the family. (default: :obj:`""`)
+        publisher_folder (str, optional): The folder under the root in which the publisher's own
+            package puts the same files, read if the other one lacks some. (default: :obj:`""`)
         files (tuple[str, ...], optional): The raw files in that folder. (default: :obj:`()`)
         split_files (tuple[str, ...], optional): The files of published splits in :obj:`splits/`, of
             which one is enough. (default: :obj:`()`)
@@ -56,6 +58,7 @@ class DatasetInfo:
     num_splits: int | None = None
     protocol: str = "seeded, stratified 50/25/25"
     folder: str = ""
+    publisher_folder: str = ""
     files: tuple[str, ...] = ()
     split_files: tuple[str, ...] = ()
     urls: Mapping[str, str] = field(default_factory=dict)
@@ -73,8 +76,13 @@ class DatasetInfo:
         return dict(zip(("nodes", "edges", "features", "classes"), self.sizes, strict=True))
 
     def base(self, root: Path) -> Path:
-        r"""Returns the folder of the data set under a root."""
-        return root / self.family / self.folder
+        r"""Returns the folder of the data set under a root: that of the publisher's package, if it
+        is complete and ours is not.
+        """
+        own, publisher = root / self.family / self.folder, root / self.publisher_folder
+        if not self.publisher_folder or self._is_complete(own):
+            return own
+        return publisher if self._is_complete(publisher) else own
 
     def paths(self, root: Path) -> list[Path]:
         r"""Returns the paths of the raw files under a root."""
@@ -89,6 +97,9 @@ class DatasetInfo:
         paths = [root / "splits" / file for file in self.split_files]
         existing = [path for path in paths if path.is_file()]
         return existing[:1] or paths[-1:]
+
+    def _is_complete(self, folder: Path) -> bool:
+        return all((folder / file).is_file() for file in self.files)
 
 
 def check_edges(path: Path, edge_index: Any, num_nodes: int) -> None:

@@ -91,6 +91,7 @@ def _describe(
         name,
         family="ogb",
         folder=f"ogbn_{base}",
+        publisher_folder=f"ogbn_{base}",
         files=tuple(files),
         urls=urls,
         cached=True,

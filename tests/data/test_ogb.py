@@ -1,4 +1,5 @@
 import gzip
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -154,3 +155,39 @@ def test_a_row_that_ends_early_is_refused(folder, tmp_path):
     )
     with pytest.raises(ValueError, match="node-feat.csv.gz"):
         load_task("ogbn-arxiv", root=tmp_path)
+
+
+@pytest.fixture
+def ogb_root(folder, tmp_path):
+    r"""The folders as OGB's own package lays them out."""
+    root = tmp_path / "dataset"
+    (folder.parent / "ogbn_arxiv" / "RELEASE_v1.txt").touch()
+    folder.parent.rename(root)
+    return root
+
+
+@pytest.mark.parametrize("named", ["ogbn-arxiv", "ogbn-products", "arxiv-year"])
+def test_the_layout_of_the_ogb_package_is_read(named, ogb_root, tmp_path):
+    split = "random-0" if named == "arxiv-year" else 0
+    options = {"split": split, "fetch": False}
+    read = load_task(named, root=ogb_root, **options)
+    ogb_root.rename(tmp_path / "ogb")
+    ours = load_task(named, root=tmp_path, **options)
+    for key in ("x", "edge_index", "y"):
+        assert read.data[key].equal(ours.data[key])
+
+
+def test_the_layout_of_this_package_is_preferred(folder, tmp_path):
+    other = tmp_path / "ogbn_arxiv"
+    shutil.copytree(folder, other)
+    write(other, "raw/node-label", np.zeros(NODES, dtype=int))
+    assert load_task("ogbn-arxiv", root=tmp_path).num_classes == 4
+
+
+def test_incomplete_folders_of_both_layouts_are_named(ogb_root, monkeypatch):
+    monkeypatch.setenv("MOWST_OFFLINE", "1")
+    (ogb_root / "ogbn_arxiv" / "raw" / "edge.csv.gz").unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        load_task("ogbn-arxiv", root=ogb_root)
+    assert f"{ogb_root}/ogb/ogbn_arxiv/raw/edge.csv.gz" in str(caught.value)
+    assert f"All of its files in {ogb_root}/ogbn_arxiv are read as well" in str(caught.value)
