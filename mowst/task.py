@@ -16,6 +16,7 @@ from mowst.convert import read_splits, repair
 from mowst.forms import read_graph
 from mowst.metrics import METRICS, expected_score
 from mowst.notebook import make_html
+from mowst.official import score_by_ogb
 from mowst.validation import SPLITS, Report, Weights, find_problems, find_remarks
 
 logger = logging.getLogger(__name__)
@@ -205,7 +206,8 @@ class GraphTask:
         return self._select("x", split)
 
     def evaluate(self, prob: Tensor, split: str = "val") -> float:
-        r"""Computes the task's metric on a split.
+        r"""Computes the task's metric on a split, for the data sets of OGB by its own evaluator if
+        ogb is installed.
 
         Args:
             prob (Tensor): The class probabilities of all nodes, :math:`(N, C)`, or of the split's
@@ -216,7 +218,8 @@ class GraphTask:
         if prob.isnan().any():
             nodes = f"the {split} nodes of '{self.name}'"
             raise ValueError(f"The predictions on {nodes} hold NaN: did the training diverge?")
-        return float(self.score(prob, split))
+        score = score_by_ogb(self.name, self.metric, prob, self.labels(split))
+        return float(self.score(prob, split)) if score is None else score
 
     def score(self, prob: Tensor, split: str = "val") -> Tensor:
         r"""Computes the metric as :meth:`evaluate` does, but returns a scalar on the device of

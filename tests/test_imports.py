@@ -12,6 +12,7 @@ MAY_IMPORT = {
     "sparse": set(),
     "io": set(),
     "metrics": set(),
+    "official": set(),
     "forms": set(),
     "convert": {"forms"},
     "notebook": set(),
@@ -21,12 +22,23 @@ MAY_IMPORT = {
     "nn": {"sparse", "io", "sealed"},
     "experts": {"sparse", "nn"},
     "validation": {"metrics"},
-    "task": {"metrics", "forms", "convert", "validation", "notebook"},
+    "task": {"metrics", "official", "forms", "convert", "validation", "notebook"},
     "data": {"task", "io", "pickles", "sealed", "convert", "metrics", "validation"},
     "estimator": {"nn", "task", "convert", "train"},
     "train": {"sparse", "nn", "task", "io", "sealed", "notebook"},
     "serve": {"sparse", "nn", "task", "metrics"},
-    "study": {"sparse", "nn", "train", "serve", "task", "data", "io", "metrics", "presets"},
+    "study": {
+        "sparse",
+        "nn",
+        "train",
+        "serve",
+        "task",
+        "data",
+        "io",
+        "metrics",
+        "official",
+        "presets",
+    },
 }
 
 
