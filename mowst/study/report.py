@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from mowst.io import atomic_write
 from mowst.study import figures
+from mowst.study.leaderboard import make_leaderboard
 from mowst.study.lines import RESULTS, read_lines, read_runs
 from mowst.study.markup import Table, make_table, make_tables
 from mowst.study.tables import (
@@ -83,6 +84,8 @@ def write_report(folder: str | PathLike[str], out: str | PathLike[str] | None = 
         raise FileNotFoundError(f"'{folder}' has no {RESULTS} with a line: give a study's folder")
     results, differences = results_table(lines), difference_table(lines)
     tables = make_tables(results, differences, failed_table(lines))
+    leaderboard = make_leaderboard(lines)
+    tables += [leaderboard] if leaderboard.rows else []
     tables.append(_make_provenance(lines))
     summary = _summarize(lines)
     markdown = [f"# Results of a study\n\n{summary}\n"]
