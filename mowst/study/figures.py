@@ -13,9 +13,11 @@ from torch import Tensor
 
 from mowst.metrics import METRICS
 from mowst.serve.deferral import GRID, deferral_curve, make_bounds
+from mowst.study.statistics import LEVEL
 from mowst.train.plots import COLORS, make_figure
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -26,9 +28,44 @@ CURVES: dict[str, dict[str, Any]] = {
     "random": {"color": "grey", "linestyle": ":"},
     "oracle": {"color": "grey", "linestyle": "--"},
 }
+MARKERS = "osD^v<>Pp*"
 BINS = 10
 FEWEST = 10  # nodes whose accuracy is drawn
 DARKEST = 40  # percent
+
+
+def plot_differences(differences: "pd.DataFrame") -> "Figure":
+    r"""Plots the paired differences of each data set and strong expert, with their intervals, in a
+    color and with a marker for each method. A filled marker has p < 0.05 after Holm's correction.
+
+    Args:
+        differences (DataFrame): Rows of :func:`~mowst.study.tables.difference_table` with one
+            reference.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+    """
+    methods = list(differences["method"].unique())
+    places = list(dict.fromkeys(zip(differences["data"], differences["strong"], strict=True)))
+    figure = make_figure(5.5, 1.1 + len(places) * (0.14 + 0.16 * len(methods)))
+    panel = figure.subplots()
+    panel.axvline(0, color="black", linewidth=1)
+    for number, method in enumerate(methods):
+        rows = differences[differences["method"] == method]
+        color, marker = f"C{number % 10}", MARKERS[number % len(MARKERS)]
+        panel.plot([], [], color=color, marker=marker, label=method)  # the legend
+        shift = (number - (len(methods) - 1) / 2) * 0.7 / len(methods)
+        for row in rows.itertuples():
+            height = places.index((row.data, row.strong)) + shift
+            panel.plot([row.low, row.high], [height, height], color=color)
+            fill = color if row.p_holm < LEVEL else "white"
+            panel.plot(row.mean, height, color=color, marker=marker, markerfacecolor=fill)
+    panel.set_yticks(range(len(places)), [", ".join(place) for place in places])
+    panel.set_ylim(len(places) - 0.4, -0.6)
+    panel.grid(axis="x", alpha=0.3)
+    panel.set_xlabel("difference, points")
+    figure.legend(ncols=3, loc="outside upper left")
+    return figure
 
 
 def plot_confidence(histogram: Tensor) -> "Figure":

@@ -2,6 +2,7 @@ r"""The report of a study: tables in Markdown, CSV and LaTeX, and an HTML page w
 
 import base64
 import json
+import logging
 import re
 import shlex
 from collections import Counter
@@ -19,7 +20,9 @@ from mowst.study import figures
 from mowst.study.leaderboard import make_leaderboard
 from mowst.study.lines import RESULTS, read_lines, read_runs
 from mowst.study.markup import Table, make_table, make_tables
+from mowst.study.run_spec import RunSpec
 from mowst.study.tables import (
+    ALONE,
     PLACE,
     Line,
     difference_table,
@@ -31,8 +34,12 @@ from mowst.study.tables import (
 from mowst.train.plots import plot_history
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
+logger = logging.getLogger(__name__)
+
+NO_PLOTS = "The plots are missing, because matplotlib is not installed: pip install mowst[plots]"
 PROVENANCE = """What made the finished and the failed runs. A commit that ends in -dirty had
 uncommitted changes."""
 HISTORY = """Learning curves of split {split}, seed {seed}, in the color of the trained part; a dot
@@ -45,11 +52,13 @@ DEFERRAL = (
     "Score by the share of deferred test nodes, the least confident first; pale: single runs."
 )
 COLORS = 32
+PIXELS = 80  # per inch
 
 
 class Plot(NamedTuple):
     caption: str
     png: str
+    width: int
 
 
 class Section(NamedTuple):
@@ -62,7 +71,8 @@ class Section(NamedTuple):
 def write_report(folder: str | PathLike[str], out: str | PathLike[str] | None = None) -> Path:
     r"""Writes the report of a study and returns the path of the page, which needs no other file.
     Next to it are :obj:`results.md`, :obj:`results.csv`, :obj:`differences.csv` and
-    :obj:`results.tex`. The same lines and run folders give the same bytes.
+    :obj:`results.tex`. The same lines and run folders give the same bytes. Without matplotlib, the
+    page has no plots and says so.
 
     Args:
         folder (str): The folder of the study, see :func:`~mowst.study.run_study`.
@@ -71,8 +81,6 @@ def write_report(folder: str | PathLike[str], out: str | PathLike[str] | None = 
 
     Raises:
         FileNotFoundError: If the folder has no results.
-        ImportError: If there is something to plot and matplotlib is missing. The other files are
-            written by then.
         ValueError: If a line is damaged, or two runs have the same settings.
     """
     from jinja2 import Environment, StrictUndefined
@@ -101,9 +109,14 @@ def write_report(folder: str | PathLike[str], out: str | PathLike[str] | None = 
     template = files(__package__).joinpath("report.html").read_text(encoding="utf-8")
     options: Any = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
     jinja = Environment(undefined=StrictUndefined, **options)
-    sections = _make_sections(lines, folder / "runs")
-    html = jinja.from_string(template).render(summary=summary, tables=tables, sections=sections)
-    _write_text(page, html)
+    shown: dict[str, Any] = {"summary": summary, "files": list(texts), "tables": tables}
+    try:
+        shown["plots"] = _plot_differences(differences)
+        shown["sections"] = _make_sections(lines, folder / "runs")
+    except ImportError:
+        logger.warning(NO_PLOTS)
+        shown.update(missing=NO_PLOTS, plots=[], sections=_make_sections(lines, None))
+    _write_text(page, jinja.from_string(template).render({"missing": "", **shown}))
     return page
 
 
@@ -145,17 +158,38 @@ def _describe_environment(environment: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _make_sections(lines: Sequence[Line], folder: Path) -> list[Section]:
+def _plot_differences(differences: "pd.DataFrame") -> list[Plot]:
+    plots = []
+    for against, rows in differences.groupby("against", sort=False):
+        caption = f"Points above '{against}', trained separately."
+        if against == ALONE:
+            caption = "Points above the strong expert of the same run, trained alone."
+        plots.append(_draw_plot(caption, figures.plot_differences(rows), sharpness=2))
+    return plots
+
+
+def _make_sections(lines: Sequence[Line], folder: Path | None) -> list[Section]:
+    # Without a folder, there are no plots.
     by_id = {line["id"]: line for line in lines}
     runs = run_table(lines)
     sections = []
     for place, group in runs[runs["finished"]].groupby(PLACE, sort=False):
         members = [by_id[id] for id in group["id"]]
-        settings = members[0]["settings"]
-        settings = ", ".join(f"{key}: {json.dumps(value)}" for key, value in settings.items())
-        plots = _make_plots(members, folder)
+        plots = [] if folder is None else _make_plots(members, folder)
+        settings = _describe_settings(members[0])
         sections.append(Section(", ".join(place), _make_runs(members), plots, settings))
     return sections
+
+
+def _describe_settings(line: Line) -> str:
+    # The settings that differ from the defaults.
+    defaults = RunSpec(data="", strong=line["strong"]).all_settings
+    missing = object()
+    texts = []
+    for key, value in line["settings"].items():
+        if value != defaults.get(key, missing):
+            texts.append(f"{key}: {json.dumps(value)}")
+    return ", ".join(texts)
 
 
 def _make_runs(members: Sequence[Line]) -> Table:
@@ -201,13 +235,13 @@ def _make_plots(members: Sequence[Line], folder: Path) -> list[Plot]:
     return plots
 
 
-def _draw_plot(caption: str, figure: "Figure") -> Plot:
+def _draw_plot(caption: str, figure: "Figure", sharpness: int = 1) -> Plot:
     from PIL import Image  # comes with matplotlib
 
     drawn, packed = BytesIO(), BytesIO()
-    figure.savefig(drawn, format="png", dpi=80)
+    figure.savefig(drawn, format="png", dpi=sharpness * PIXELS)
     # In few colors, a page of a hundred plots takes a fourth of the space, and can be committed.
     image = Image.open(drawn).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
     image.save(packed, "png", optimize=True)
     png = base64.b64encode(packed.getvalue()).decode()
-    return Plot(caption.replace("\n", " "), png)
+    return Plot(caption.replace("\n", " "), png, image.width // sharpness)

@@ -47,7 +47,9 @@ def make_line():
         }
         line |= {"seconds": 1.5, "total_seconds": 2.5, "peak_mib": 300.0, "parameters": 1234}
         return (
-            line | {"settings": {"lr": 0.01, "metric": None}, "environment": ENVIRONMENT} | changes
+            line
+            | {"settings": {"lr": 0.02, "dropout": 0.5, "metric": None}, "environment": ENVIRONMENT}
+            | changes
         )
 
     return make

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from mowst.study import figures, plot_history
-from mowst.study.figures import plot_confidence, plot_deferral_runs, plot_predictions
+from mowst.study.figures import (
+    plot_confidence,
+    plot_deferral_runs,
+    plot_differences,
+    plot_predictions,
+)
+from mowst.study.tables import ALONE, difference_table
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +39,35 @@ def test_the_curves_of_each_stage_follow_each_other(history):
 
 def test_an_expert_alone_has_no_confidence_to_draw(history):
     assert len(plot_history([record for record in history if not record["round"]]).axes) == 2
+
+
+def test_each_difference_is_a_point_on_its_interval_filled_if_supported(make_line):
+    lines = []
+    for seed in range(4):
+        for data, gain in (("cora", 0.05), ("digits", 0.01 * (-1) ** seed)):
+            noise = 0.001 * seed
+            lines.append(make_line(data, method="strong", seed=seed, test=0.8))
+            for method, more in (("mowst", 0), ("mowst-star", 0.02)):
+                test = 0.8 + gain + noise + more
+                lines.append(make_line(data, method=method, seed=seed, test=test))
+    table = difference_table(lines)
+    rows = table[table["against"] == "strong"]
+    (panel,) = plot_differences(rows).axes
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["cora, gcn", "digits, gcn"]
+    drawn = {}
+    for line in panel.lines:
+        if len(line.get_xdata()) == 1:
+            drawn[float(line.get_xdata()[0])] = line
+    intervals = [tuple(line.get_xdata()) for line in panel.lines if len(line.get_xdata()) == 2]
+    assert len(drawn) == len(rows) == 4 and len(table[table["against"] == ALONE]) == 4
+    for row in rows.itertuples():
+        point = drawn[row.mean]
+        assert (row.low, row.high) in intervals
+        assert round(point.get_ydata()[0]) == ["cora", "digits"].index(row.data)
+        assert (point.get_markerfacecolor() != "white") == (row.p_holm < 0.05)
+    assert {point.get_markerfacecolor() == "white" for point in drawn.values()} == {True, False}
+    (legend,) = panel.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["mowst", "mowst-star"]
 
 
 def test_the_histogram_is_drawn_in_percent_with_a_row_for_each_round():

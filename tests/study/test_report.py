@@ -30,10 +30,12 @@ def test_the_page_needs_no_other_file_and_shows_everything(study):
     text = write_report(study).read_text()
     page = Page(text)
     assert page.tags.count("details") == 2 and not {"script", "link", "iframe"} & set(page.tags)
-    assert (
-        page.tags.count("img") == len(page.alts) == 4 + 1
-    )  # mowst has four plots, an expert alone one
-    for link in page.links:
+    # Two references, four plots of mowst, and one of an expert alone.
+    assert page.tags.count("img") == len(page.alts) == 2 + 4 + 1
+    tables, images = page.links[:4], page.links[4:]
+    assert sorted(tables) == sorted(FILES[1:])
+    assert text.index("data:image/png") < text.index("Test scores")
+    for link in images:
         assert link.startswith("data:image/png;base64,")
         assert base64.b64decode(link.partition(",")[2]).startswith(b"\x89PNG")
     for shown in (
@@ -41,9 +43,10 @@ def test_the_page_needs_no_other_file_and_shows_everything(study):
         "86.10 ± 1.10 (3, 1 failed)",
         "abc1234-dirty",
         "torch 2.13.0",
-        "lr: 0.01",
+        "Settings that differ from the defaults: lr: 0.02.",
     ):
         assert shown in text
+    assert "matplotlib" not in text
     assert "mowst run &#39;my rows.yaml&#39;" in text and "6 finished and 1 failed runs" in text
     assert "RuntimeError: &lt;b&gt;out of | memory&lt;/b&gt;" in text  # errors are no markup
 
@@ -87,19 +90,19 @@ def test_the_files_beside_the_page_hold_its_numbers(study, tmp_path):
     assert r"81.00 $\pm$ 1.00 (3)" in (folder / "results.tex").read_text()
 
 
-def test_without_run_folders_there_is_nothing_to_draw_and_no_need_of_matplotlib(study, monkeypatch):
-    shutil.rmtree(study / "runs")
+def test_without_matplotlib_the_page_has_no_plots_and_says_so(study, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "img" not in Page(write_report(study).read_text()).tags
+    text = write_report(study).read_text()
+    told = "because matplotlib is not installed: pip install mowst[plots]"
+    assert "img" not in Page(text).tags and text.count(told) == caplog.text.count(told) == 1
+    assert "86.10 ± 1.10 (3, 1 failed)" in text and "Settings that differ" in text
 
 
-def test_without_matplotlib_the_tables_are_written_and_the_error_says_what_to_install(
-    study, monkeypatch
-):
+def test_with_nothing_to_draw_matplotlib_is_not_needed(tmp_path, make_line, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pip install mowst\[plots\]"):
-        write_report(study)
-    assert (study / "results.md").exists() and not (study / "report.html").exists()
+    (tmp_path / "results.jsonl").write_text(json.dumps(make_line(method="strong")) + "\n")
+    text = write_report(tmp_path).read_text()
+    assert "img" not in Page(text).tags and "matplotlib" not in text
 
 
 def test_a_folder_without_results_is_named(tmp_path):
