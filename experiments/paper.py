@@ -105,14 +105,14 @@ def _format_published(row: dict[str, Any]) -> str:
     return f"{score['mean']:.2f} +- {score['std']:.2f}{mark}"
 
 
-def _print(line: dict[str, Any]) -> None:
+def _print(line: dict[str, Any], left: int) -> None:
     shown = line.get("error", "")
     if line["status"] == "finished":
         shown = f"test {100 * line['test']:.2f}"
         if line["method"] == "mowst":
             shown += f", of sampled routing {100 * line['expected']:.2f}"
     run = f"{line['name']}, seed {line['seed']}, split {line['split']}"
-    print(f"{run}: {shown}; published {_format_published(line)}", flush=True)
+    print(f"{run}: {shown}; published {_format_published(line)}; {left} runs left", flush=True)
 
 
 if __name__ == "__main__":

@@ -457,6 +457,39 @@ def test_a_study_reports_why_runs_failed_until_they_are_fixed(here, capsys):
     assert "1 runs finished, 0 failed" in captured.out and captured.err == ""
 
 
+def test_a_study_counts_its_runs_and_names_their_scores(here, capsys):
+    row = "{data: digits, method: weak, seeds: 2, epochs: 2, hidden_channels: 4}"
+    (here / "rows.yaml").write_text(f"rows: [{row}]")
+    assert main(["study", "rows.yaml", "found"]) == 0
+    first, second, _ = capsys.readouterr().out.splitlines()
+    score = r"accuracy, validation \d+\.\d\d %, test \d+\.\d\d %"
+    assert re.fullmatch(rf"\[1/2\] digits gcn weak, seed 0, split 0: {score}; 0:\S+ left", first)
+    assert re.fullmatch(rf"\[2/2\] digits gcn weak, seed 1, split 1: {score}", second)
+
+
+def test_a_sweep_counts_its_trials_and_its_best_one_is_trained(here, capsys):
+    settings = '{"epochs": 2, "rounds": 1, "gate_folds": 2, "hidden_channels": 4}'
+    sweep = ["sweep", "digits", "--storage", "s.log", "--settings", settings, "--trials"]
+    for trials in ("1", "2"):
+        assert main([*sweep, trials, "--second-objective", "deferred_share"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    values = r"validation accuracy 0\.\d{4}, validation deferred share \d\.\d{4}"
+    for number in (0, 1):
+        counter = rf"\[{number + 1}/{number + 1}\] trial {number}: {values}"
+        assert sum(re.fullmatch(counter, line) is not None for line in lines) == 1
+    assert main(["best", "s.log", "--trial", "1"]) == 0
+    best = capsys.readouterr().out
+    assert re.search(rf"^# Pareto front.*\n# trial \d: {values}$", best, re.M)
+    (here / "best.yaml").write_text(best)
+    assert main(["train", "--config", "best.yaml", "--run_dir", "run"]) == 0
+    config = read_yaml(here / "run" / "config.yaml")
+    (row,) = read_yaml(here / "best.yaml")["rows"]
+    assert config["lr"] == row["lr"] != 0.01 and config["strong_args"] == row["strong_args"]
+    (here / "two.yaml").write_text("rows: [{data: digits}, {data: cora}]")
+    assert main(["train", "--config", "two.yaml"]) == 1
+    assert "two.yaml has 2 rows, which 'mowst study' runs" in capsys.readouterr().err
+
+
 def test_datasets_lists_what_can_be_typed(here, capsys):
     assert main(["datasets"]) == 0
     lines = capsys.readouterr().out.splitlines()

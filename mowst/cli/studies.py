@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mowst.cli.places import check_device, refuse_import_paths
+from mowst.cli.progress import RunPrinter, TrialPrinter, describe_trial
+from mowst.study.best import best_row, load_sweep, rank_best
 from mowst.study.lines import read_runs, select_newest
 from mowst.study.report import write_report
 from mowst.study.run_spec import expand, read_rows
 from mowst.study.runner import run_study
-from mowst.study.sweep import best_row
 from mowst.study.sweep import sweep as run_sweep
 
 if TYPE_CHECKING:
+    import optuna
     from jsonargparse import ArgumentParser
 
 Options = dict[str, Any]
@@ -42,7 +44,7 @@ def study(options: Options) -> None:
     for row in rows:
         refuse_import_paths(row, trust)
     specs = expand(rows)
-    run_study(specs, folder, **options, report=_print_line)
+    run_study(specs, folder, **options, report=RunPrinter(len(specs)))
     lines = {line["id"]: line for line in select_newest(read_runs(folder))}
     ended = [lines[spec.id] for spec in specs if spec.id in lines]
     failed = [line for line in ended if line["status"] == "failed"]
@@ -61,18 +63,23 @@ def study(options: Options) -> None:
 def read_sweep(parser: "ArgumentParser", argv: Sequence[str]) -> Options:
     r"""Returns the options of :obj:`mowst sweep`."""
     text = "Searches settings on the validation nodes. The same command continues a sweep."
-    return _read_call(parser, argv, run_sweep, text)
+    return _read_call(parser, argv, run_sweep, text, skip={"callbacks"})
 
 
 def sweep(options: Options) -> None:
     r"""Runs the missing trials of a sweep and prints the best one."""
+    from optuna.logging import WARNING, set_verbosity
+
     check_device(options["device"])
-    found = run_sweep(**options)
+    set_verbosity(WARNING)  # each trial has a line of ours
+    found = run_sweep(**options, callbacks=[TrialPrinter(options["trials"])])
     name, trials = found.study_name, found.trials
-    if not any(trial.state.name == "COMPLETE" for trial in trials):
+    best = rank_best(found)
+    if not best:
         raise ValueError(f"{name}: none of {len(trials)} trials was completed")
-    print(f"{name}: number {found.best_trial.number} of {len(trials)} trials is best,")
-    print(f"with {found.best_value:.4f} on the validation nodes: {found.best_params}")
+    print(f"{name}, {len(trials)} trials")
+    print("\n".join(_list_best(found)))
+    print(f"settings of trial {best[0].number}: {best[0].params}")
     if options["storage"]:
         command = f"mowst best {options['storage']} --study_name {shlex.quote(name)}"
         print(f"train with them: {command} > best.yaml && mowst train --config best.yaml")
@@ -85,8 +92,12 @@ def read_best(parser: "ArgumentParser", argv: Sequence[str]) -> Options:
 
 
 def best(options: Options) -> None:
-    r"""Prints the best trial of a sweep as a row of a study."""
-    print(yaml.safe_dump({"rows": [best_row(**options)]}, sort_keys=False))
+    r"""Prints the best trial of a sweep, or the Pareto front, and a trial as a row of a study."""
+    row = best_row(**options)
+    study, _ = load_sweep(options["storage"], options["study_name"])
+    for text in _list_best(study):
+        print(f"# {text}")
+    print(yaml.safe_dump({"rows": [row]}, sort_keys=False))
 
 
 def read_report(parser: "ArgumentParser", argv: Sequence[str]) -> Options:
@@ -100,6 +111,16 @@ def report(options: Options) -> None:
     print(write_report(**options))
 
 
+def _list_best(study: "optuna.Study") -> list[str]:
+    best = rank_best(study)
+    if len(study.directions) == 1:
+        return [f"best trial {best[0].number}: {describe_trial(study, best[0])}"]
+    texts = ["Pareto front, of which --trial NUMBER chooses another trial than the first:"]
+    for trial in best:
+        texts.append(f"trial {trial.number}: {describe_trial(study, trial)}")
+    return texts
+
+
 def _read_call(
     parser: "ArgumentParser",
     argv: Sequence[str],
@@ -111,7 +132,3 @@ def _read_call(
     parser.description = description
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=skip)
     return parser.parse_args(argv).as_dict()
-
-
-def _print_line(line: dict[str, Any]) -> None:
-    print(line["status"], line["name"], line["seed"])

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,11 +14,13 @@ from torch_geometric import seed_everything
 
 from mowst.study.run import build_run_model, load_run_task
 from mowst.study.run_spec import RunSpec, expand
+from mowst.study.samplers import make_sampler
 from mowst.study.space import Space, find_space, fix_values, flatten_settings, nest_settings
 from mowst.study.storage import claim_trial
 from mowst.study.values import TASK_DEFAULTS
 from mowst.task import GraphTask
 from mowst.train.epochs import score_record
+from mowst.train.evaluate import score_model
 from mowst.train.memory import recompute_layers
 from mowst.train.methods import find_method
 from mowst.train.trainer import Trainer
@@ -50,6 +52,16 @@ class Search:
     splits: list[int | str] | None
     settings: dict[str, Any]
     fixed: list[str]
+    second_objective: str | None = None
+
+    @classmethod
+    def of_study(cls, study: "optuna.Study") -> "Search | None":
+        r"""Returns what a study searches, or :obj:`None` if no sweep of this version made it."""
+        known = {entry.name for entry in fields(cls)}
+        found = study.user_attrs.get("search")
+        if not isinstance(found, dict) or not known - {"second_objective"} <= found.keys() <= known:
+            return None
+        return cls(**found)
 
     def make_space(self) -> Space:
         r"""Returns the space without the fixed settings."""
@@ -71,13 +83,14 @@ class Search:
 
 @dataclass
 class Objective:
-    r"""Trains the runs of a trial and returns the mean of their validation scores, see
-    :func:`~mowst.study.sweep.sweep`.
+    r"""Trains the runs of a trial and returns the means of their values on the validation nodes,
+    see :func:`~mowst.study.sweep.sweep`.
     """
 
     search: Search
     trials: int
     trial_seconds: float | None = None
+    sampler: str = "tpe"
     root: str | None = None
     device: str | None = None
     _tasks: dict[str, GraphTask] = field(default_factory=dict)
@@ -85,14 +98,16 @@ class Objective:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tasks": {}}  # a worker loads its own tasks
 
-    def check(self) -> None:
-        r"""Loads a task and builds a model, which raises errors before the first trial."""
+    def check(self) -> str:
+        r"""Loads a task and builds a model, which raises errors before the first trial, and returns
+        the metric of the task.
+        """
         spec = self.search.list_specs({})[0]
-        build_run_model(spec, self._load_task(spec))
+        task = self._load_task(spec)
+        build_run_model(spec, task)
+        return task.metric
 
-    def __call__(self, trial: "optuna.Trial") -> float:
-        from optuna.samplers import TPESampler
-
+    def __call__(self, trial: "optuna.Trial") -> list[float]:
         claim_trial(trial)
         # Numbers never change and follow the order of creation, so if there are too many active
         # trials, the last ones end.
@@ -100,21 +115,24 @@ class Objective:
         if sum(other.number < trial.number for other in active) >= self.trials:
             raise SurplusTrial(f"{self.trials} trials have begun")
         # With its number as seed, a trial draws the same in any process, and no two draw alike.
-        trial.study.sampler = TPESampler(seed=trial.number)
+        trial.study.sampler = make_sampler(self.sampler, seed=trial.number)
         self.search.make_space()(trial, self.search.method, self.search.strong)
         started = time.monotonic()
-        values: list[float] = []
+        runs: list[list[float]] = []
         try:
             for spec in self.search.list_specs(trial.params):
-                pruner = _Pruner(trial, spec, values, started, self.trial_seconds)
-                values.append(self.train_run(spec, pruner))
+                scores = [values[0] for values in runs]
+                pruner = _Pruner(trial, spec, scores, started, self.trial_seconds)
+                runs.append(self.train_run(spec, pruner))
         except DIVERGED as error:
             raise _stop_trial(trial, str(error) or type(error).__name__) from error
-        trial.set_user_attr("values", values)
-        return statistics.fmean(values)
+        trial.set_user_attr("values", runs)
+        return [statistics.fmean(values) for values in zip(*runs, strict=True)]
 
-    def train_run(self, spec: RunSpec, *callbacks: Any) -> float:
-        r"""Trains one run and returns its best validation score."""
+    def train_run(self, spec: RunSpec, *callbacks: Any) -> list[float]:
+        r"""Trains one run and returns its best validation score, or with a second objective, the
+        metric and the deferred share.
+        """
         task = self._load_task(spec)
         seed_everything(spec.seed)
         model = build_run_model(spec, task).to(self.device or "cpu")
@@ -126,7 +144,10 @@ class Objective:
         score = trainer.best[0]
         if not math.isfinite(score):
             raise FloatingPointError("no state has a finite validation score")
-        return score
+        if self.search.second_objective is None:
+            return [score]
+        found = score_model(model, task)  # of the validation nodes: the task has no test split
+        return [found["val"], found[self.search.second_objective]]
 
     def _load_task(self, spec: RunSpec) -> GraphTask:
         settings = {name: spec.all_settings[name] for name in TASK_DEFAULTS}
@@ -142,7 +163,7 @@ class _Pruner:
     # A callback of training that reports the score of a run to Optuna and ends a trial early.
     trial: "optuna.Trial"
     spec: RunSpec
-    values: Sequence[float]
+    scores: Sequence[float]
     started: float
     seconds: float | None
     best: float = -math.inf
@@ -160,12 +181,12 @@ class _Pruner:
         if self.spec.has_gate and is_weak and self.evaluations == 0:
             return
         self.evaluations += 1
-        if self.evaluations % REPORT_EVERY != 0:
+        if self.evaluations % REPORT_EVERY != 0 or len(self.trial.study.directions) > 1:
             return
-        step = len(self.values) * STEPS_OF_A_RUN + self.evaluations // REPORT_EVERY
-        self.trial.report(statistics.fmean([*self.values, self.best]), step)
+        step = len(self.scores) * STEPS_OF_A_RUN + self.evaluations // REPORT_EVERY
+        self.trial.report(statistics.fmean([*self.scores, self.best]), step)
         if self.trial.should_prune():
-            raise optuna.TrialPruned(f"below the median of the other trials at step {step}")
+            raise optuna.TrialPruned(f"its score was too low at step {step}")
 
 
 def is_active(trial: Any) -> bool:

@@ -80,7 +80,7 @@ def run_study(
     root: str | Path | None = None,
     retry_failed: bool = False,
     device: str | None = None,
-    report: Callable[[dict[str, Any]], None] | None = None,
+    report: Callable[[dict[str, Any], int], None] | None = None,
 ) -> None:
     r"""Trains the runs that have no line in a folder yet, each in its own process, and appends
     their lines. A run that fails, or whose process dies, gets a line too. Several calls may work on
@@ -96,8 +96,8 @@ def run_study(
         retry_failed (bool, optional): If set to :obj:`True`, runs whose newest line is a failure
             are trained again. (default: :obj:`False`)
         device (str, optional): Where to train. (default: :obj:`None`)
-        report (callable, optional): Called with the line of each run that this call trained.
-            (default: :obj:`None`)
+        report (callable, optional): Called with the line of each run that this call trained, and
+            the number of runs that are left. (default: :obj:`None`)
 
     Raises:
         ValueError: If :obj:`workers` is below 1, or a line of the folder is damaged.
@@ -117,11 +117,11 @@ def run_study(
         if spec.id not in status or (retry_failed and status[spec.id] == "failed"):
             place = folder.resolve(), counts[spec.id], data_root(root).resolve()
             planned.append(_PlannedRun(spec, *place, share, device, made_by, names))
-    for line in _run_all(planned, workers):
+    for line, left in _run_all(planned, workers):
         place = line["name"], line["seed"], line["split"]
         logger.info("%s, seed %s, split %s: %s", *place, line["status"])
         if report:
-            report(line)
+            report(line, left)
 
 
 class RegisteredNames:
@@ -150,7 +150,8 @@ def make_context(*preloaded: str) -> Any:
     return context
 
 
-def _run_all(planned: Sequence[_PlannedRun], workers: int) -> Iterator[dict[str, Any]]:
+def _run_all(planned: Sequence[_PlannedRun], workers: int) -> Iterator[tuple[dict[str, Any], int]]:
+    # The line of each run, and the number of runs that are left.
     context = make_context(__name__)
     waiting = deque(planned)
     running: dict[Any, tuple[Any, _PlannedRun]] = {}
@@ -166,7 +167,7 @@ def _run_all(planned: Sequence[_PlannedRun], workers: int) -> Iterator[dict[str,
                 process.join()
                 line = _read_new_line(run, process.exitcode)
                 if line is not None:
-                    yield line
+                    yield line, len(waiting) + len(running)
     finally:
         for process, _ in running.values():
             process.terminate()

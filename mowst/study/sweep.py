@@ -1,35 +1,30 @@
 r"""The search for settings by their score on the validation nodes."""
 
-import json
 import logging
 import math
 import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from mowst.presets import list_presets, load_preset
 from mowst.sparse.memory import keep_freed_memory
-from mowst.study.objective import Objective, Search, SurplusTrial, is_active
+from mowst.study.objective import Objective, Search, SurplusTrial
+from mowst.study.opening import load_settings, open_study
 from mowst.study.runner import RegisteredNames, make_context
-from mowst.study.space import find_point, find_space, flatten_settings, nest_settings
-from mowst.study.storage import (
-    MAX_RETRY,
-    ignore_experimental_warnings,
-    open_storage,
-    recover_trials,
-)
+from mowst.study.samplers import Pruner, Sampler, make_pruner, make_sampler
+from mowst.study.space import find_space, flatten_settings
+from mowst.study.storage import ignore_experimental_warnings, open_storage
 from mowst.study.values import SETTINGS, check_known
-from mowst.train.run_dir import environment
+from mowst.train.methods import find_method
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.storages import BaseStorage
 
 logger = logging.getLogger(__name__)
+
+TrialCallback = Callable[["optuna.Study", "optuna.trial.FrozenTrial"], None]
 
 
 def sweep(
@@ -49,13 +44,17 @@ def sweep(
     threads: int | None = None,
     timeout: float | None = None,
     trial_seconds: float | None = None,
+    sampler: Sampler = "tpe",
+    pruner: Pruner | None = None,
+    second_objective: Literal["deferred_share"] | None = None,
     root: str | None = None,
     device: str | None = None,
+    callbacks: Sequence[TrialCallback] = (),
 ) -> "optuna.Study":
-    r"""Searches settings by their score on the validation nodes, with a tree-structured Parzen
-    estimator. The value of a trial is the mean, over its runs, of the score that selects the model
-    (:obj:`select`), and if the gate is fitted to validation nodes, of the negated cross-validated
-    loss. Trials see no test split, and only the labels of the train and val nodes.
+    r"""Searches settings by their score on the validation nodes. The value of a trial is the mean,
+    over its runs, of the score that selects the model (:obj:`select`), and if the gate is fitted to
+    validation nodes, of the negated cross-validated loss. Trials see no test split, and only the
+    labels of the train and val nodes.
 
     The same call continues an interrupted sweep, also after SIGKILL, and several sweeps may share a
     study. Together they end with exactly :obj:`trials` complete or pruned trials. Trials of
@@ -64,6 +63,10 @@ def sweep(
     A trial is pruned if its best score is below the median of other trials after as many
     evaluations, counted from the first of the strong expert. It is also pruned, with the reason in
     its user attribute :obj:`"stopped"`, at its time limit, if it diverges, or if memory runs out.
+
+    With a second objective, the values of a trial are the metric of the task, which is maximized,
+    and the share of deferred validation nodes, which is minimized. The best trials are the Pareto
+    front, see :func:`~mowst.study.best_row`.
 
     Args:
         data (str): A data set or folder, see :func:`mowst.load_task`.
@@ -92,11 +95,22 @@ def sweep(
             (default: :obj:`None`)
         trial_seconds (float, optional): The seconds after which a trial ends, at its next
             evaluation. (default: :obj:`None`)
+        sampler (str, optional): How settings are drawn: :obj:`"tpe"`, a tree-structured Parzen
+            estimator; :obj:`"nsga2"`, a genetic algorithm; or :obj:`"random"`.
+            (default: :obj:`"tpe"`)
+        pruner (str, optional): Which trials are pruned: :obj:`"median"`, those below the median;
+            :obj:`"halving"`, by successive halving; or :obj:`"none"`. By default :obj:`"median"`,
+            or :obj:`"none"` with a second objective. (default: :obj:`None`)
+        second_objective (str, optional): :obj:`"deferred_share"`, for a method with a gate.
+            (default: :obj:`None`)
         root (str, optional): The folder of the data sets. (default: :obj:`None`)
         device (str, optional): Where to train. (default: :obj:`None`)
+        callbacks (list, optional): Called with the study and each trial that this call ran, in the
+            process that ran it. (default: :obj:`()`)
 
     Raises:
-        ValueError: If a name or setting is unknown, or the study exists with other ones.
+        ValueError: If a name or setting is unknown, the study exists with other ones, or trials
+            with two objectives are to be pruned.
         ChildProcessError: If a worker died. The same call continues.
     """
     if workers < 1 or (workers > 1 and storage is None):
@@ -105,131 +119,60 @@ def sweep(
         raise ValueError(f"seeds and trials must be at least 1, got {seeds} and {trials}")
     fixed = dict(settings or {})
     check_known(fixed, SETTINGS, "setting")
-    held = {**_load_settings(data, preset, strong), **fixed}
+    held = {**load_settings(data, preset, strong), **fixed}
     names = sorted(flatten_settings(fixed))
     splits = None if splits is None else list(splits)
-    search = Search(data, strong, method, space, seeds, splits, held, names)
+    search = Search(data, strong, method, space, seeds, splits, held, names, second_objective)
     find_space(space)
-    objective = Objective(search, trials, trial_seconds, root, device)
-    objective.check()
+    make_sampler(sampler)
+    pruner = _choose_pruner(pruner, search)
+    objective = Objective(search, trials, trial_seconds, sampler, root, device)
+    metric = objective.check()
     study_name = study_name or f"{data} {strong} {method}"
-    study = _open_study(search, open_storage(storage), study_name)
+    study = open_study(search, open_storage(storage), study_name, pruner, metric)
     end = math.inf if timeout is None else time.time() + timeout
     if workers == 1:
-        _run_trials(objective, study, end, threads)
+        _run_trials(objective, study, end, threads, callbacks)
     else:
         share = max(1, (threads or torch.get_num_threads()) // workers)
-        _run_workers(workers, objective, storage, study_name, end, share)
+        _run_workers(workers, objective, storage, study_name, pruner, end, share, callbacks)
     running = _count_trials(study, "RUNNING")
     if running > 0:
         logger.warning("%s: %d trials are running in other processes", study_name, running)
     return study
 
 
-def best_row(storage: str, study_name: str | None = None) -> dict[str, Any]:
-    r"""Returns the best trial of a sweep as a row of a study.
-
-    Args:
-        storage (str): The storage of the sweep, such as :obj:`"sqlite:///FILE"`,
-            :obj:`"postgresql://USER@HOST/NAME"` or :obj:`"FILE.log"`.
-        study_name (str, optional): The name within the storage. Not needed if there is only one.
-            (default: :obj:`None`)
-
-    Raises:
-        ValueError: If the study does not exist, was not made by a sweep, or has no complete trial.
-    """
-    import optuna
-
-    opened = open_storage(storage, create=False)
-    names = optuna.get_all_study_names(opened)
-    if study_name is None and len(names) == 1:
-        study_name = names[0]
-    if study_name not in names:
-        found = "no study" if study_name is None else f"no study '{study_name}'"
-        if study_name is None and names:
-            found = "several studies"
-        hint = f"; name one of these: {'; '.join(names)}" if names else ""
-        raise ValueError(f"'{storage}' holds {found}{hint}")
-    study = optuna.load_study(study_name=study_name, storage=opened)
-    if "search" not in study.user_attrs:
-        raise ValueError(f"the study '{study_name}' in '{storage}' was not made by a sweep")
-    if _count_trials(study, "COMPLETE") == 0:
-        raise ValueError(f"no trial of the study '{study_name}' is complete yet")
-    return Search(**study.user_attrs["search"]).make_row(study.best_trial.params)
-
-
-def _load_settings(data: str, preset: str, strong: str) -> dict[str, Any]:
-    row = load_preset(data, name=preset, strong=strong)
-    return {key: value for key, value in row.items() if key in SETTINGS}
+def _choose_pruner(pruner: Pruner | None, search: Search) -> Pruner:
+    if search.second_objective is None:
+        pruner = pruner or "median"
+        make_pruner(pruner)
+        return pruner
+    if search.second_objective != "deferred_share":
+        given = search.second_objective
+        raise ValueError(f"unknown second_objective '{given}', choose 'deferred_share'")
+    if not find_method(search.method).has_gate:
+        raise ValueError(
+            f"second_objective 'deferred_share' needs a method with a gate: '{search.method}' has "
+            "none"
+        )
+    if pruner not in (None, "none"):
+        raise ValueError(
+            f"pruner '{pruner}' and second_objective exclude each other: Optuna prunes trials with "
+            "one objective only"
+        )
+    return "none"
 
 
 def _count_trials(study: "optuna.Study", *states: str) -> int:
     return sum(trial.state.name in states for trial in study.get_trials(deepcopy=False))
 
 
-def _make_pruner() -> Any:
-    from optuna.pruners import MedianPruner
-
-    return MedianPruner(n_startup_trials=5, n_warmup_steps=5)
-
-
-def _open_study(search: Search, storage: "BaseStorage", name: str) -> "optuna.Study":
-    import optuna
-
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        direction="maximize",
-        pruner=_make_pruner(),
-        load_if_exists=True,
-    )
-    if [direction.name for direction in study.directions] != ["MAXIMIZE"]:
-        raise ValueError(
-            f"the study '{name}' does not maximize one value, as a sweep does; give another name"
-        )
-    has_trials = len(study.get_trials(deepcopy=False)) > 0
-    before, now = study.user_attrs.get("search"), json.loads(json.dumps(asdict(search)))
-    if before is not None:
-        then, new = flatten_settings(before), flatten_settings(now)
-        for key in sorted(then.keys() | new.keys()):
-            if then.get(key) != new.get(key):
-                raise ValueError(
-                    f"the study '{name}' was made with {key} = {then.get(key)!r}, not "
-                    f"{new.get(key)!r}; give another name"
-                )
-    elif has_trials:
-        raise ValueError(f"the study '{name}' was not made by a sweep; give another name")
-    else:
-        study.set_user_attr("search", now)
-    environments = study.user_attrs.get("environments", [])
-    study.set_user_attr("environments", [*environments, environment()])
-    recovered = recover_trials(study)
-    if recovered:
-        logger.warning("%s: %d trials of processes that died are run again", name, recovered)
-    for preset in list_presets(search.data, search.strong):
-        point = _find_preset_point(search, preset)
-        if point is not None and _is_untried(study, point):
-            study.enqueue_trial(point, user_attrs={"preset": preset})
-    return study
-
-
-def _is_untried(study: "optuna.Study", point: Mapping[str, Any]) -> bool:
-    trials = study.get_trials(deepcopy=False)
-    same = [t for t in trials if t.system_attrs.get("fixed_params", t.params) == point]
-    return len(same) <= MAX_RETRY and not any(map(is_active, same))
-
-
-def _find_preset_point(search: Search, preset: str) -> dict[str, Any] | None:
-    settings = _load_settings(search.data, preset, search.strong)
-    held = flatten_settings(search.settings)
-    values = flatten_settings(settings)
-    for name in search.fixed:
-        values[name] = held[name]
-    return find_point(nest_settings(values), search.make_space(), search.method, search.strong)
-
-
 def _run_trials(
-    objective: Objective, study: "optuna.Study", end: float, threads: int | None
+    objective: Objective,
+    study: "optuna.Study",
+    end: float,
+    threads: int | None,
+    callbacks: Sequence[TrialCallback],
 ) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
@@ -238,13 +181,15 @@ def _run_trials(
         if _count_trials(study, "COMPLETE", "PRUNED", "RUNNING") >= objective.trials:
             return
         with ignore_experimental_warnings():
-            study.optimize(objective, n_trials=1, catch=(SurplusTrial,))
+            study.optimize(objective, n_trials=1, catch=(SurplusTrial,), callbacks=callbacks)
 
 
 def _run_workers(workers: int, *args: Any) -> None:
+    from optuna.logging import get_verbosity
+
     context = make_context(__name__, "optuna")
-    names = RegisteredNames()
-    processes = [context.Process(target=_work, args=(names, *args)) for _ in range(workers)]
+    given = (RegisteredNames(), *args, get_verbosity())
+    processes = [context.Process(target=_work, args=given) for _ in range(workers)]
     try:
         for process in processes:
             process.start()
@@ -266,12 +211,16 @@ def _work(
     objective: Objective,
     storage: str | None,
     study_name: str,
+    pruner: Pruner,
     end: float,
     threads: int,
+    callbacks: Sequence[TrialCallback],
+    verbosity: int,
 ) -> None:
     import optuna
 
+    optuna.logging.set_verbosity(verbosity)
     keep_freed_memory()
     opened = open_storage(storage)
-    study = optuna.load_study(study_name=study_name, storage=opened, pruner=_make_pruner())
-    _run_trials(objective, study, end, threads)
+    study = optuna.load_study(study_name=study_name, storage=opened, pruner=make_pruner(pruner))
+    _run_trials(objective, study, end, threads, callbacks)

@@ -84,11 +84,17 @@ def until(condition):
 
 def test_failures_and_deaths_are_lines_and_the_other_cells_go_on(here):
     specs = [spec("own.Killed"), spec("own.Failing"), spec("own.Note"), spec("own.Note", seed=1)]
-    shown = []
-    run_study(specs, "study", workers=2, threads=2, report=shown.append)
+    shown, left = [], []
+
+    def report(line, count):
+        shown.append(line)
+        left.append(count)
+
+    run_study(specs, "study", workers=2, threads=2, report=report)
     expected = dict.fromkeys([("own.Note", 0), ("own.Note", 1)], "finished")
     expected |= dict.fromkeys([("own.Failing", 0), ("own.Killed", 0)], "failed")
     assert status(here / "study") == expected and len(shown) == 4
+    assert left == [3, 2, 1, 0]
     lines = {line["strong"]: line for line in shown}
     assert lines["own.Failing"]["error"].startswith("RuntimeError: broken on purpose (line ")
     assert "SIGKILL" in lines["own.Killed"]["error"]
@@ -151,7 +157,7 @@ def test_a_killed_runner_and_its_worker_leave_nothing_behind(here):
 
 
 def test_an_interrupted_runner_ends_its_workers(here):
-    def interrupt(line):
+    def interrupt(line, left):
         until(lambda: len(ran(here)) == 2)
         raise KeyboardInterrupt
 

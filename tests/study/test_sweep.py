@@ -15,17 +15,19 @@ from optuna.trial import TrialState
 
 from mowst import fit, seed_everything
 from mowst.study import expand, objective
+from mowst.study.best import best_row
 from mowst.study.objective import Objective, Search, hide_test_nodes
 from mowst.study.run import build_run_model, load_run_task
 from mowst.study.runner import START_METHOD
 from mowst.study.space import nest_settings
 from mowst.study.storage import identify_process, open_storage
-from mowst.study.sweep import best_row, sweep
+from mowst.study.sweep import sweep
 from mowst.train.calibration import calibrated_nll
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 QUICK = {"epochs": 3, "rounds": 1, "hidden_channels": 8, "gate_folds": 2}
+TWO = {"second_objective": "deferred_share"}
 STATES = {TrialState.COMPLETE, TrialState.PRUNED}
 
 
@@ -86,8 +88,29 @@ def test_the_value_is_the_mean_of_the_scores_that_select(graph, method, select):
             }[select]
             # Gates that are fitted to validation nodes are chosen by held-out loss.
             scores.append(-result.choices[result.chosen] if result.chosen else float(best))
-        assert trial.user_attrs["values"] == pytest.approx(scores, abs=1e-6)
+        assert sum(trial.user_attrs["values"], []) == pytest.approx(scores, abs=1e-6)
         assert trial.value == pytest.approx(sum(scores) / 2, abs=1e-6)
+
+
+def test_two_objectives_are_the_metric_and_the_deferred_share_of_fit(graph):
+    study = sweep(graph, trials=2, seeds=2, settings=QUICK, **TWO)
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert study.metric_names == ["accuracy", "deferred_share"]
+    for trial in study.trials:
+        row = {"data": graph, "method": "mowst", "seeds": 2} | QUICK | nest_settings(trial.params)
+        found = []
+        for spec in expand([row]):
+            task = hide_test_nodes(load_run_task(spec.data, spec.split, spec.settings))
+            seed_everything(spec.seed)
+            result = fit(build_run_model(spec, task), task, "mowst", spec.train_config)
+            found.append([result.val, result.deferred_share])
+        assert trial.values == pytest.approx(np.mean(found, axis=0).tolist(), abs=1e-6)
+
+
+def test_a_trial_of_two_objectives_may_be_stopped(graph, monkeypatch):
+    monkeypatch.setattr(objective, "REPORT_EVERY", 1)
+    study = sweep(graph, trials=2, trial_seconds=0, settings=QUICK, **TWO)
+    assert [trial.state for trial in study.trials] == [TrialState.PRUNED] * 2
 
 
 @pytest.mark.parametrize("inductive", [False, True])
@@ -192,6 +215,7 @@ def test_a_study_made_otherwise_is_refused_by_name(graph, tmp_path):
     for change, told in (
         ({"seeds": 2}, "seeds = 1, not 2"),
         ({"method": "strong"}, "method = 'mowst', not 'strong'"),
+        (TWO, "second_objective = None, not 'deferred_share'"),
         ({"settings": {"epochs": 4, "strong_args": {"norm": None}}}, "settings.epochs = 3, not 4"),
     ):
         with pytest.raises(ValueError, match=f"the study 's' was made with {told}"):
@@ -202,7 +226,8 @@ def test_a_study_of_others_is_refused(graph, tmp_path):
     place = f"{tmp_path}/s.log"
     for name, directions in (("other way", ["minimize"]), ("two", ["maximize", "minimize"])):
         optuna.create_study(storage=open_storage(place), study_name=name, directions=directions)
-        with pytest.raises(ValueError, match=f"'{name}' does not maximize one value"):
+        found = " and ".join(directions)
+        with pytest.raises(ValueError, match=f"'{name}' exists to {found}, .* would maximize;"):
             sweep(graph, storage=place, study_name=name, settings=QUICK)
     study = optuna.create_study(storage=open_storage(place), study_name="own", direction="maximize")
     study.add_trial(optuna.create_trial(value=1.0))
@@ -217,6 +242,19 @@ def test_a_journal_whose_last_line_was_cut_goes_on(graph, tmp_path):
     place.write_bytes(place.read_bytes()[:-25])
     assert best_row(str(place))["method"] == "weak"
     assert len(finished(sweep(**call, trials=3))) == 2  # of this process, one counts as running
+
+
+def test_sampler_pruner_and_callbacks_are_those_given(graph):
+    seen = []
+
+    def watch(study, trial):
+        seen.append((trial.number, trial.state.name))
+
+    given = {"sampler": "random", "pruner": "none", "callbacks": [watch]}
+    study = sweep(graph, method="weak", trials=2, settings=QUICK, **given)
+    assert isinstance(study.sampler, optuna.samplers.RandomSampler)
+    assert isinstance(study.pruner, optuna.pruners.NopPruner)
+    assert seen == [(0, "COMPLETE"), (1, "COMPLETE")]
 
 
 def test_a_method_of_ones_own_is_swept(graph, tmp_path, monkeypatch):
@@ -237,6 +275,11 @@ def test_a_method_of_ones_own_is_swept(graph, tmp_path, monkeypatch):
         ({"workers": 2}, "workers need a shared storage"),
         ({"seeds": 0}, "seeds and trials must be at least 1, got 0 and 30"),
         ({"trials": 0}, "seeds and trials must be at least 1, got 1 and 0"),
+        ({"sampler": "cma"}, "unknown sampler 'cma', choose from tpe"),
+        ({"pruner": "no"}, "unknown pruner 'no', choose from median"),
+        (TWO | {"pruner": "median"}, "'median' and second_objective exclude each other"),
+        (TWO | {"method": "strong"}, "needs a method with a gate: 'strong' has none"),
+        ({"second_objective": "seconds"}, "'seconds', choose 'deferred_share'"),
     ],
 )
 def test_what_is_wrong_is_said_before_any_trial(graph, wrong, told):
@@ -257,7 +300,7 @@ def test_the_best_trial_is_a_row_of_a_study(graph, tmp_path):
     again = Objective(
         search_of(graph, strong="sage", method="mowst-star", settings=spec.settings, fixed=[]), 1
     )
-    assert again.train_run(spec) == pytest.approx(study.best_value, abs=1e-6)
+    assert again.train_run(spec) == [pytest.approx(study.best_value, abs=1e-6)]
 
 
 def test_a_storage_of_other_studies_than_one_lists_them(tmp_path):
@@ -343,7 +386,7 @@ def test_of_one_trial_too_many_only_the_last_gives_way(graph):
     with pytest.raises(objective.SurplusTrial):
         run(late[3])
     for trial in late[:3]:
-        assert run(trial) < 0
+        assert run(trial)[0] < 0
 
 
 # Several processes, some of which are killed
