@@ -93,10 +93,20 @@ def claim(path: str | PathLike[str]) -> Iterator[bool]:
         lock.release()
 
 
+def is_torn(path: str | PathLike[str]) -> bool:
+    r"""Whether the last line of a file is incomplete."""
+    with open(path, "rb") as file:
+        return _is_torn(file)
+
+
 def remove_torn_line(file: IO[bytes]) -> None:
     r"""Truncates a file behind its last complete line."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - 1))
-    if file.read() not in (b"", b"\n"):
+    if _is_torn(file):
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _is_torn(file: IO[bytes]) -> bool:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 1))
+    return file.read() not in (b"", b"\n")

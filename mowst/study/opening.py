@@ -55,6 +55,8 @@ def open_study(
         pruner=make_pruner(pruner),
         load_if_exists=True,
     )
+    # Read first: another sweep that begins now writes what it searches before anything else.
+    is_used = bool(study.user_attrs or study.get_trials(deepcopy=False))
     before, now = Search.of_study(study), json.loads(json.dumps(asdict(search)))
     if before is not None:
         then, new = flatten_settings(asdict(before)), flatten_settings(now)
@@ -71,7 +73,7 @@ def open_study(
             f"{' and '.join(directions)}; give another name"
         )
     if before is None:
-        if study.user_attrs or study.get_trials(deepcopy=False):
+        if is_used:
             raise ValueError(
                 f"the study '{name}' was not made by a sweep of this version; give another name"
             )

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mowst.study.lines import remove_torn_line
+from mowst.study.lines import is_torn, read_lines, remove_torn_line
 
 if TYPE_CHECKING:
     import optuna
@@ -43,7 +43,7 @@ def ignore_experimental_warnings() -> Iterator[None]:
 
 def open_storage(storage: str | None, create: bool = True) -> "BaseStorage":
     r"""Opens a storage. An incomplete last line of a journal, left by an interrupted writer, is
-    removed.
+    ignored, and removed before the next line is written.
 
     Args:
         storage (str, optional): :obj:`None` for memory. :obj:`"sqlite:///FILE"` for one machine.
@@ -56,9 +56,9 @@ def open_storage(storage: str | None, create: bool = True) -> "BaseStorage":
         ValueError: If the storage is invalid or cannot be opened.
     """
     import optuna
-    import sqlalchemy
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+    from sqlalchemy.exc import SQLAlchemyError
 
+    errors = (SQLAlchemyError, ImportError, RuntimeError, ValueError, OSError)
     if storage is None:
         return optuna.storages.InMemoryStorage()
     if "://" not in storage and not storage.endswith(JOURNALS):
@@ -67,16 +67,9 @@ def open_storage(storage: str | None, create: bool = True) -> "BaseStorage":
         _prepare_file(storage, create)
         with ignore_experimental_warnings():
             if storage.endswith(JOURNALS):
-                _repair_journal(storage)
-                # Not Optuna's default, a symbolic link, which Windows refuses to most users.
-                lock = JournalFileOpenLock(storage)
-                return JournalStorage(JournalFileBackend(storage, lock_obj=lock))
-            try:
-                return _open_database(storage)
-            except sqlalchemy.exc.DBAPIError:
-                time.sleep(1)  # if several processes create the tables, all but one fail
-                return _open_database(storage)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, OSError) as error:
+                return _open_journal(storage)
+            return _open_database(storage)
+    except errors as error:
         why = str(getattr(error, "orig", error)).splitlines()[0]
         raise ValueError(
             f"the storage '{storage}' cannot be opened ({why}): give {STORAGES}"
@@ -147,22 +140,55 @@ def _prepare_file(storage: str, create: bool) -> None:
         raise FileNotFoundError(f"the file {file} does not exist")
 
 
+def _open_journal(path: str) -> "BaseStorage":
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+
+    class RepairedJournal(JournalFileBackend):
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            try:
+                _repair_journal(path)
+                super().append_logs(logs)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, path) from error
+
+    path = os.path.abspath(path)
+    read_lines(path)  # a line behind a damaged one would be lost
+    # Not Optuna's default, a symbolic link: Windows refuses it to most users, and with a relative
+    # path, Optuna waits forever for a process that died.
+    lock = JournalFileOpenLock(path)
+    try:
+        return JournalStorage(RepairedJournal(path, lock_obj=lock))
+    except (AssertionError, KeyError, TypeError) as error:
+        raise ValueError("it is not a journal of this version of Optuna") from error
+
+
 def _repair_journal(path: str) -> None:
     from optuna.storages.journal import JournalFileOpenLock
 
-    file = Path(path)
-    if not file.is_file() or file.read_bytes()[-1:] in (b"", b"\n"):
+    if not is_torn(path):
         return
     lock = JournalFileOpenLock(path)
     lock.acquire()
     try:
-        with open(file, "r+b") as journal:
+        with open(path, "r+b") as journal:
             remove_torn_line(journal)
     finally:
         lock.release()
 
 
 def _open_database(url: str) -> "BaseStorage":
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    # If several processes create the tables at once, all but one fail.
+    for _ in range(3):
+        try:
+            return _connect_database(url)
+        except (IntegrityError, OperationalError, ProgrammingError):
+            time.sleep(1)
+    return _connect_database(url)
+
+
+def _connect_database(url: str) -> "BaseStorage":
     from optuna.storages import RDBStorage
 
     is_sqlite = url.startswith("sqlite")

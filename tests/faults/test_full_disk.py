@@ -2,10 +2,12 @@ r"""A full disk is reported with the path and what to do, and the files that wer
 
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 
 from mowst import MLP, LearnedGate, Mowst, TrainConfig, build_expert, fit, seed_everything
+from mowst.study import sweep
 from mowst.train.checkpoint import read_checkpoint, write_checkpoint
 
 resource = pytest.importorskip("resource")
@@ -21,6 +23,28 @@ def full_beyond(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_sweep_on_a_journal_goes_on_once_there_is_room(data, tmp_path):
+    folder, path = tmp_path / "graph", tmp_path / "s.log"
+    folder.mkdir()
+    arrays = {"features": data.x, "edges": data.edge_index.T, "labels": data.y}
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_mask"] = data[f"{split}_mask"]
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array.numpy())
+    settings = {"epochs": 2, "hidden_channels": 8}
+    call = {"method": "weak", "storage": str(path), "settings": settings}
+    (before,) = sweep(str(folder), trials=1, **call).trials
+    with (
+        full_beyond(path.stat().st_size + 100),
+        pytest.raises(OSError, match=f"File too large: '{path}'"),
+    ):
+        sweep(str(folder), trials=2, **call)
+    assert path.read_bytes()[-1:] != b"\n"
+    after = sweep(str(folder), trials=2, **call).trials
+    assert after[0].values == before.values
+    assert [trial.state.name for trial in after].count("COMPLETE") == 2
 
 
 def make_model():

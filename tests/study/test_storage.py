@@ -153,7 +153,7 @@ def test_a_place_that_is_no_storage_is_refused(place):
         ("sqlite:///note.txt", "file is not a database"),
         ("journal:///sweep.db", "journal"),
         ("sqlite:///note.txt/sweep.db", "exists"),
-        ("note.log", "Expecting value"),
+        ("note.log", "note.log, line 1 is damaged"),
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_named(tmp_path, monkeypatch, place, why):
@@ -165,6 +165,60 @@ def test_a_storage_that_cannot_be_opened_is_named(tmp_path, monkeypatch, place, 
         match=rf"the storage '{place}' cannot be opened \(.*{why}.*\): give a URL such as",
     ):
         open_storage(place)
+
+
+@pytest.mark.parametrize("line", ["{}", '{"id": "a"}', '{"op_code": 99, "worker_id": "w"}'])
+def test_lines_of_something_else_are_no_journal(tmp_path, line):
+    (tmp_path / "s.log").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match="it is not a journal of this version of Optuna"):
+        open_storage(f"{tmp_path}/s.log")
+
+
+def test_a_line_behind_which_lines_would_be_lost_is_named(tmp_path):
+    path = tmp_path / "s.log"
+    optuna.create_study(storage=open_storage(str(path)))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:20] + whole)
+    with pytest.raises(ValueError, match="s.log, line 2 is damaged"):
+        open_storage(str(path))
+
+
+def test_a_journal_cut_in_its_last_record_loses_that_record_only(tmp_path):
+    path = tmp_path / "s.log"
+    study = optuna.create_study(storage=open_storage(str(path)), study_name="s")
+    for number in range(2):
+        trial = study.ask()
+        study.tell(trial, float(number))
+    whole = path.read_bytes()
+    start = whole[:-1].rindex(b"\n") + 1
+    for end in range(start, len(whole), 10):
+        # Some file systems fill a lost block with zeros.
+        cut = whole[:end] + b"\0" * (end % 3)
+        path.write_bytes(cut)
+        study = optuna.load_study(study_name="s", storage=open_storage(str(path)))
+        assert [t.value for t in study.trials] == [0, None]
+        assert path.read_bytes() == cut, "reading changes nothing"
+        study.set_user_attr("end", end)
+        study = optuna.load_study(study_name="s", storage=open_storage(str(path)))
+        assert [t.value for t in study.trials] == [0, None] and study.user_attrs["end"] == end
+
+
+def test_a_line_that_another_process_cut_is_removed_by_the_next_writer(tmp_path):
+    path = tmp_path / "s.log"
+    study = optuna.create_study(storage=open_storage(str(path)), study_name="s")
+    with open(path, "ab") as other:
+        other.write(b'{"op_code": 2, "wor')
+    study.set_user_attr("a", 1)
+    again = optuna.load_study(study_name="s", storage=open_storage(str(path)))
+    assert again.user_attrs == study.user_attrs == {"a": 1}
+
+
+def test_the_age_of_a_lock_is_known_in_any_folder(tmp_path, monkeypatch):
+    # Optuna waits forever for a dead process if it cannot read the age of its lock.
+    monkeypatch.chdir(tmp_path)
+    storage = open_storage("folder/s.log")
+    storage._backend._lock.acquire()
+    assert time.time() - os.stat("folder/s.log.lock").st_mtime < 60
 
 
 def test_folders_of_a_storage_are_made(tmp_path):

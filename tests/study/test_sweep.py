@@ -93,7 +93,7 @@ def test_the_value_is_the_mean_of_the_scores_that_select(graph, method, select):
 
 
 def test_two_objectives_are_the_metric_and_the_deferred_share_of_fit(graph):
-    study = sweep(graph, trials=2, seeds=2, settings=QUICK, **TWO)
+    study = sweep(graph, trials=1, seeds=2, settings=QUICK, **TWO)
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert study.metric_names == ["accuracy", "deferred_share"]
     for trial in study.trials:
@@ -233,6 +233,20 @@ def test_a_study_of_others_is_refused(graph, tmp_path):
     study.add_trial(optuna.create_trial(value=1.0))
     with pytest.raises(ValueError, match="'own' was not made by a sweep"):
         sweep(graph, storage=place, study_name="own", settings=QUICK)
+
+
+def test_two_sweeps_that_begin_at_once_share_a_study(graph, tmp_path, monkeypatch):
+    call = {"data": graph, "storage": f"{tmp_path}/s.log", "settings": QUICK, "timeout": 0}
+    read, others = Search.of_study, [call]
+
+    def begin_another(study):
+        if others:
+            sweep(**others.pop())
+        return read(study)
+
+    monkeypatch.setattr(Search, "of_study", begin_another)
+    study = sweep(**call)
+    assert [trial.user_attrs["preset"] for trial in study.trials] == ["default"]
 
 
 def test_a_journal_whose_last_line_was_cut_goes_on(graph, tmp_path):
