@@ -1,6 +1,8 @@
 import os
 from collections.abc import Callable
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+
 import pytest
 import torch
 from threadpoolctl import threadpool_limits

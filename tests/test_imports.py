@@ -27,17 +27,10 @@ MAY_IMPORT = {
     "estimator": {"nn", "task", "convert", "train"},
     "train": {"sparse", "nn", "task", "io", "sealed", "notebook"},
     "serve": {"sparse", "nn", "task", "metrics"},
+    "process": {"sparse"},
     "study": {
-        "sparse",
-        "nn",
-        "train",
-        "serve",
-        "task",
-        "data",
-        "io",
-        "metrics",
-        "official",
-        "presets",
+        *("sparse", "nn", "train", "serve", "task", "data", "io", "metrics", "presets"),
+        *("official", "process"),
     },
 }
 

@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
+from mowst.process import prepare_process
+
 SIGPIPE = 13  # signal.SIGPIPE, which Windows does not have
 
 # The module of each command, in which read_NAME(parser, argv) returns its options and NAME(options)
@@ -57,12 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def read_command(argv: Sequence[str]) -> tuple[Callable[[Any], None], Any]:
     r"""Returns the function of a command and its options."""
     name = _read_name(argv[:1])
+    prepare_process()
     from jsonargparse import ArgumentParser
 
     from mowst.cli.help import PlainHelp
-    from mowst.sparse.memory import keep_freed_memory
 
-    keep_freed_memory()
     module = import_module(f"mowst.cli.{COMMANDS[name][0]}")
     parser = ArgumentParser(prog=f"mowst {name}", formatter_class=PlainHelp)
     parser.epilog = f"example:\n  {EXAMPLES.get(name)}"

@@ -5,16 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch_geometric import seed_everything
 
 from mowst.cli.places import choose_device, refuse_import_paths
 from mowst.cli.runs import name_experts, print_scores, write_names
 from mowst.cli.train_options import LOGGERS, add_options
-from mowst.io import read_yaml
+from mowst.io import read_json, read_yaml
 from mowst.presets import load_preset
+from mowst.process import are_threads_chosen, choose_threads
 from mowst.study.run import build_run_model, load_run_task
 from mowst.study.run_spec import RunSpec, read_rows
 from mowst.study.values import SETTINGS, TYPES, check_known, parse_value
+from mowst.task import GraphTask
 from mowst.train.callbacks import Callback
 from mowst.train.distributed import is_first, join_processes, run_in_first
 from mowst.train.evaluate import FitResult
@@ -74,6 +77,8 @@ def _train(options: Mapping[str, Any], device: str) -> None:
     seed_everything(spec.seed)
     task = load_run_task(spec.data, spec.split, settings, options["root"])
     model = build_run_model(spec, task)
+    if device == "cpu" and not are_threads_chosen():
+        torch.set_num_threads(_choose_threads(options, task))
     config = {key: options[key] for key in PLACES} | spec.all_settings
     run_dir = RunDir(run_in_first(lambda: _choose_folder(options)), config)
     if is_first():
@@ -96,7 +101,17 @@ def _train(options: Mapping[str, Any], device: str) -> None:
         write_names(run_dir, task)
         _print_result(result, task.metric, config)
         seconds, count = result.seconds, len(result.history)
-        print(f"training: {seconds:.1f} s, {count} evaluations; run folder: {run_dir.path}")
+        threads = f"{torch.get_num_threads()} threads".replace("1 threads", "1 thread")
+        done = f"training: {seconds:.1f} s, {threads}, {count} evaluations"
+        print(f"{done}; run folder: {run_dir.path}")
+
+
+def _choose_threads(options: Mapping[str, Any], task: GraphTask) -> int:
+    if options["resume"]:
+        before = Path(options["resume"], "env.json")
+        if before.is_file():  # as many threads give the same bits
+            return read_json(before)["machine"]["threads"]
+    return choose_threads(task.num_nodes, task.data.num_edges, options["hidden_channels"])
 
 
 def _print_result(result: FitResult, metric: str, config: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ import torch
 from mowst.data import data_root
 from mowst.data.registry import BUILT_IN, DATASETS, register_dataset
 from mowst.nn.registry import list_entries, register_entries
+from mowst.process import share_threads, starting_workers
 from mowst.sparse.memory import keep_freed_memory
 from mowst.study.lines import RESULTS, append_line, claim, read_runs, select_newest
 from mowst.study.run import make_failed_line, run_one
@@ -111,7 +112,7 @@ def run_study(
     status = {line["id"]: line["status"] for line in select_newest(lines)}
     made_by = environment()  # now: a later commit is not the code that the workers import
     names = RegisteredNames()
-    share = max(1, (threads or torch.get_num_threads()) // workers)
+    share = share_threads(workers, threads)
     planned = []
     for spec in {spec.id: spec for spec in specs}.values():
         if spec.id not in status or (retry_failed and status[spec.id] == "failed"):
@@ -182,7 +183,8 @@ def _start_worker(context: Any, run: _PlannedRun) -> Any:
     if not free:
         return None
     process = context.Process(target=_work, args=(run,), name=run.spec.name)
-    process.start()
+    with starting_workers():
+        process.start()
     return process
 
 

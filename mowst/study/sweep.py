@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from mowst.process import share_threads, starting_workers
 from mowst.sparse.memory import keep_freed_memory
 from mowst.study.objective import Objective, Search, SurplusTrial
 from mowst.study.opening import load_settings, open_study
@@ -134,7 +135,7 @@ def sweep(
     if workers == 1:
         _run_trials(objective, study, end, threads, callbacks)
     else:
-        share = max(1, (threads or torch.get_num_threads()) // workers)
+        share = share_threads(workers, threads)
         _run_workers(workers, objective, storage, study_name, pruner, end, share, callbacks)
     running = _count_trials(study, "RUNNING")
     if running > 0:
@@ -191,8 +192,9 @@ def _run_workers(workers: int, *args: Any) -> None:
     given = (RegisteredNames(), *args, get_verbosity())
     processes = [context.Process(target=_work, args=given) for _ in range(workers)]
     try:
-        for process in processes:
-            process.start()
+        with starting_workers():
+            for process in processes:
+                process.start()
         for process in processes:
             process.join()
     finally:
