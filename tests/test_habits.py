@@ -1,5 +1,6 @@
 r"""The lines of docs/habits.md run as shown."""
 
+import json
 import re
 import shlex
 import sys
@@ -26,8 +27,11 @@ from mowst.train import CSV, TensorBoard
 PAGE = (Path(__file__).parents[1] / "docs" / "habits.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
-SHORT = mowst.TrainConfig(epochs=2, rounds=1, gate_folds=2)
-QUICK = "--epochs 2 --rounds 1 --hidden-channels 8 --gate-folds 2"
+SETTINGS = {"epochs": 2, "rounds": 1, "gate_folds": 2}
+QUICK = {
+    "train": "--epochs 2 --rounds 1 --hidden-channels 8 --gate-folds 2",
+    "sweep": f"--settings '{json.dumps(SETTINGS)}'",
+}
 
 
 class GINE(torch.nn.Module):
@@ -45,14 +49,33 @@ class OneGraph(InMemoryDataset):
         self.data, self.slices = self.collate([data])
 
 
-def fit(model, data, method="mowst", config=SHORT, **kwargs):
+def fit(model, data, config=None, **kwargs):
     r"""mowst.fit with few epochs."""
-    return mowst.fit(model, data, method, config, **kwargs)
+    config = config or mowst.TrainConfig(**SETTINGS)
+    return mowst.fit(model, data, config=config, **kwargs)
 
 
 def stop_after_two(record):
     if record["step"] == 2:
         raise mowst.StopTraining
+
+
+def write_ogb(folder):
+    r"""A graph in the files of ogbn-arxiv."""
+    tables = {
+        "raw/num-node-list": [30],
+        "raw/num-edge-list": [30],
+        "raw/node-feat": torch.randn(30, 6).numpy(),
+        "raw/edge": [[node, (node + 1) % 30] for node in range(30)],
+        "raw/node-label": [node % 3 for node in range(30)],
+        "raw/node_year": [2000] * 30,
+    }
+    for at, part in enumerate(("train", "valid", "test")):
+        tables[f"split/time/{part}"] = range(at, 30, 3)
+    for name, table in tables.items():
+        path = folder / f"{name}.csv.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(table).to_csv(path, header=False, index=False)
 
 
 def read_lines(section):
@@ -65,6 +88,7 @@ def here(tmp_path, monkeypatch):
     writer = SimpleNamespace(add_scalar=lambda *args: None, flush=lambda: None)
     board = SimpleNamespace(SummaryWriter=lambda **options: writer)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    write_ogb(tmp_path / "dataset" / "ogbn_arxiv")
     return tmp_path
 
 
@@ -113,7 +137,7 @@ def test_python_lines_run(section, names, here):
         exec(line, names)
 
 
-def test_commands_run(here):
+def test_commands_run(here, capsys):
     x = pd.DataFrame(torch.randn(40, 6).numpy()).add_prefix("x")
     edges = pd.DataFrame({"source": range(39), "target": range(1, 40)})
     for folder in (here / "old", here / "new"):
@@ -122,9 +146,14 @@ def test_commands_run(here):
         edges.to_csv(folder / "edges.csv", index=False)
     pd.DataFrame({"label": [0, 1] * 20}).to_csv(here / "old" / "labels.csv", index=False)
     for line in read_lines("Command line"):
-        program, *arguments = shlex.split(line)
-        assert program == "mowst"
-        if arguments[0] in ("train", "sweep"):
-            arguments += shlex.split(QUICK)
-        assert main(arguments) == 0, line
+        for command in line.split(" && "):
+            command, _, file = command.partition(" > ")
+            name, *arguments = shlex.split(command.removeprefix("python -m "))
+            assert name == "mowst"
+            if arguments[0] in QUICK:
+                arguments += shlex.split(QUICK[arguments[0]])
+            assert main(arguments) == 0, line
+            printed = capsys.readouterr().out
+            if file:
+                Path(file).write_text(printed)
     assert len(pd.read_parquet("new.parquet")) == len(pd.read_csv("new.csv")) == 40

@@ -41,11 +41,12 @@ def check_model(model: Mowst, task: GraphTask, method: Method, config: TrainConf
     r"""Runs each expert once on what training may see, which also initializes lazy modules.
 
     Raises:
-        ValueError: If an expert does not fit the task.
+        ValueError: If an expert does not fit the task, or both experts share a parameter.
         FloatingPointError: If its logits are not finite.
     """
     if method.has_gate and config.gate_fit == "validation":
         check_validation_nodes(task, config.gate_folds)
+    _check_shared(model)
     # A method that has nothing to train raises here, before anything is written.
     method.next_stage(model, task.visible, config, [])
     for name in method.experts:
@@ -74,6 +75,17 @@ def check_model(model: Mowst, task: GraphTask, method: Method, config: TrainConf
                 )
             if method.has_gate and name == "weak":
                 model.confidence(logits, inputs.x.x)
+
+
+def _check_shared(model: Mowst) -> None:
+    names = {id(value): name for name, value in model.weak.named_parameters()}
+    for name, value in model.strong.named_parameters():
+        if value.requires_grad and id(value) in names:
+            raise ValueError(
+                f"the experts share a parameter (weak.{names[id(value)]} is strong.{name}), but "
+                "one learns while the other is frozen: give each its own, such as "
+                "copy.deepcopy(model.weak)"
+            )
 
 
 def _run_once(model: Mowst, name: str, inputs: TaskInputs) -> torch.Tensor:

@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Any
 
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Data, Dataset
 
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.task import GraphTask
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 def fit(
     model: Mowst,
-    task: GraphTask | Data,
+    task: GraphTask | Data | Dataset,
     method: str = "mowst",
     config: TrainConfig | None = None,
     *,
@@ -83,7 +83,8 @@ def fit(
     Args:
         model (Mowst): The model.
         task (GraphTask or torch_geometric.data.Data): The graph, splits and metric. A graph with
-            masks becomes a task by :meth:`GraphTask.from_data() <mowst.task.GraphTask.from_data>`.
+            masks, or a dataset of one, becomes a task by :meth:`GraphTask.from_data()
+            <mowst.task.GraphTask.from_data>`.
         method (str, optional): :obj:`"mowst"`, :obj:`"mowst-star"`, :obj:`"weak"`, :obj:`"strong"`,
             a name given to :func:`~mowst.train.methods.register_method`, or an import path.
             (default: :obj:`"mowst"`)
@@ -117,7 +118,7 @@ def fit(
             stage and the first such tensor, and the best state so far is in the model.
     """
     config = TrainConfig() if config is None else config
-    if isinstance(task, Data):
+    if isinstance(model, Mowst) and not isinstance(task, GraphTask):
         task = GraphTask.from_data(task)
     check_types(model, task, config)
     name = check_method(method)

@@ -88,7 +88,7 @@ def test_logits_in_another_precision_are_taken(task, precision):
 
 
 def test_what_is_no_task_or_model_is_refused(task, data):
-    with pytest.raises(TypeError, match="a PyG Data object with masks, got Mowst and list"):
+    with pytest.raises(ValueError, match="from_data takes a .*Data, got list; give one of"):
         train([data])
     with pytest.raises(ValueError, match="data.train_mask is missing"):
         train(Data(x=data.x, y=data.y, edge_index=data.edge_index))

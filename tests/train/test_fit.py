@@ -438,6 +438,14 @@ def test_a_gnn_that_returns_other_rows_is_named_and_leaves_no_folder(task, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_experts_that_share_a_parameter_are_refused(task):
+    mlp = MLP(**SIZES)
+    with pytest.raises(ValueError, match=r"weak\.lins\.0\.weight is strong\.weak\.lins\.0\.weight"):
+        fit(Mowst(mlp, Mowst(mlp, GCN(**SIZES))), task, config=SHORT)
+    mlp.requires_grad_(False)  # frozen in both, it is no conflict
+    fit(Mowst(mlp, Mowst(mlp, GCN(**SIZES))), task, config=SHORT)
+
+
 def test_a_lazy_expert_that_is_not_trained_is_initialized_and_saved(task, tmp_path):
     model = Mowst(MLP(**SIZES), PyGGCN(**{**SIZES, "in_channels": -1}), PowerGate())
     fit(model, task, "weak", SHORT, run_dir=tmp_path / "run")
