@@ -1,6 +1,8 @@
 r"""Conversion of graphs, labels and splits in other forms to those of a task."""
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
@@ -15,7 +17,13 @@ from mowst.forms import make_tensor, read_adjacency, unpack
 
 MASKS = ("train_mask", "val_mask", "test_mask")
 FIELDS = ("x", "edge_index", "edge_weight", "edge_attr", "y", *MASKS)
-FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+FLAGS = dict.fromkeys(("0", "0.0", "false", "f", "no", "n"), False)
+FLAGS |= dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True)
+# What pandas reads as a missing value, and what it and databases write for one.
+MISSING = frozenset(
+    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN")
+    + ("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "NaT", "\\N", "NAN")
+)
 WORDS = {"train": "train", "val": "val", "test": "test", "": ""}  # a node without a word: no split
 WORDS |= {"valid": "val", "validation": "val"}
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
@@ -95,6 +103,9 @@ def _read_fields(data: Data) -> list[str]:
             data[key] = make_tensor(values, f"data.{key}")
         if names:
             data.class_names = names
+        missing = count_missing(values) if key in ("y", *MASKS) and isinstance(values, list) else ""
+        if missing:
+            changes.append(f"{missing} of {len(values)} values of {key} are missing")
         kind = "sparse" if hasattr(value, "to_dense") else f"of type {type(value).__name__}"
         changes.append(f"{key} was {kind}, is a dense tensor")
     return changes
@@ -150,8 +161,9 @@ def _repair_tensor(key: str, value: Tensor) -> Tensor:
         y = torch.where(value.isnan(), -1.0, value)
         is_whole = (y == y.round()).all() and (y.abs() < 2**53).all()
         return y.long() if is_whole else value
-    if key in MASKS and ((value == 0) | (value == 1)).all():
-        return value.bool()
+    if key in MASKS and value.dtype != torch.bool:
+        is_flag = (value == 0) | (value == 1) | value.isnan()
+        return value == 1 if is_flag.all() else value
     return value
 
 
@@ -166,13 +178,25 @@ def _describe_changes(key: str, old: Tensor, new: Tensor) -> list[str]:
         changes.append(f"{key} was of shape {tuple(old.shape)}, is of {tuple(new.shape)}")
     if key == "y" and old.is_floating_point() and old.isnan().any():
         changes.append(f"{int(old.isnan().sum())} labels were NaN, are -1 (none)")
-    if key == "x" and old.dtype in (torch.int32, torch.int64, torch.float64):
-        rounded = (old.abs() > 2**24) & (new.to(old.dtype) != old)
-        if rounded.any():
-            count, first = int(rounded.sum()), old[rounded][0].item()
-            hint = "subtract an offset to keep their differences"
-            changes.append(f"{count} values of x are rounded to float32, such as {first}; {hint}")
+    if key in MASKS and old.isnan().any():
+        changes.append(f"{int(old.isnan().sum())} values of {key} were NaN, are False")
+    if key in ("x", "edge_weight"):
+        changes += describe_rounding(old, new, key)
     return changes
+
+
+def describe_rounding(old: Tensor, new: Tensor, name: str) -> list[str]:
+    r"""Counts the values above :math:`2^{24}` that float32 rounds, in a sentence if there are."""
+    if old.dtype not in (torch.int32, torch.int64, torch.float64):
+        return []
+    rounded = (old.abs() > 2**24) & new.isfinite() & (new.double() != old.double())
+    if old.dtype == torch.int64:
+        rounded |= (old.abs() > 2**53) & (new.to(old.dtype) != old)
+    if not rounded.any():
+        return []
+    count, first = int(rounded.sum()), old[rounded][0].item()
+    hint = "subtract an offset to keep their differences"
+    return [f"{count} values of {name} are rounded to float32, such as {first}; {hint}"]
 
 
 def read_labels(values: Iterable[Any]) -> tuple[Tensor, list[str] | None]:
@@ -188,6 +212,9 @@ def read_labels(values: Iterable[Any]) -> tuple[Tensor, list[str] | None]:
         cells.append(_read_cell(value))
     ids = [_read_integer(cell) for cell in cells]
     names = [i for i, cell in enumerate(cells) if cell and ids[i] is None]
+    if names:
+        ids = [None if label == -1 else label for label in ids]
+        cells = ["" if cell in ("-1", "-1.0") else cell for cell in cells]
     for i in names:
         if _SEVERAL.fullmatch(cells[i]):
             problem = "several labels per node are not supported"
@@ -222,27 +249,48 @@ def read_split_words(words: Sequence[Any]) -> dict[str, Tensor]:
     return masks
 
 
+def read_flags(values: Iterable[Any]) -> list[bool]:
+    r"""Converts True and False, 1 and 0, or their names, as databases and spreadsheets write them,
+    to flags. A missing value is False.
+    """
+    flags = []
+    for i, value in enumerate(values):
+        cell = _read_cell(value).lower()
+        if cell not in ("", *FLAGS):
+            raise CellError(i, repr(value))
+        flags.append(FLAGS.get(cell, False))
+    return flags
+
+
+def count_missing(values: Iterable[Any]) -> str:
+    r"""Counts the missing values by their spelling, such as :obj:`"3 ('NA' 2, '' 1)"`. Returns an
+    empty text if there are none.
+    """
+    if getattr(values, "dtype", np.dtype(object)).kind in "biu":
+        return ""
+    counts = Counter(str(value).strip() for value in values if _read_cell(value) == "")
+    spellings = ", ".join(f"{cell!r} {count}" for cell, count in counts.items())
+    return f"{counts.total()} ({spellings})" if counts else ""
+
+
 def _read_mask(values: Any, name: str) -> Tensor:
     kinds = {type(value) for value in values} if isinstance(values, list) else set()
     if all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
         return make_tensor(values, name)
-    flags = []
-    for i, value in enumerate(values):
-        cell = _read_cell(value).lower()
-        if isinstance(value, str) or cell not in ("", *FLAGS):
-            raise CellError(i, f"the {name} {value!r}; give True or False per node, or node ids")
-        flags.append(FLAGS.get(cell, False))
-    return torch.tensor(flags)
+    try:
+        return torch.tensor(read_flags(values))
+    except CellError as error:
+        hint = "give True or False per node, or node ids"
+        raise CellError(error.position, f"the {name} {error.found}; {hint}") from None
 
 
 def _read_cell(value: Any) -> str:
     if hasattr(value, "item"):
         value = value.item()
-    # pandas writes a missing value as NA or NaT.
-    if value is None or (not isinstance(value, str) and str(value) in ("<NA>", "NaT")):
+    cell = "" if value is None else str(value).strip()
+    if cell in MISSING or cell.lower() == "nan":
         return ""
-    cell = str(value).strip()
-    return "" if cell.lower() == "nan" else cell
+    return cell if cell.isascii() else unicodedata.normalize("NFC", cell)
 
 
 def _read_integer(cell: str) -> int | None:

@@ -94,11 +94,20 @@ def find_remarks(data: Data, masks: Mapping[str, Tensor], num_classes: int) -> l
     constant = x.amin(dim=0) == x.amax(dim=0)
     found = _describe(constant, f"of {x.size(1)} features are constant", "column")
     found += _find_edge_remarks(data.edge_index, num_nodes=x.size(0))
+    for key, value in data.to_dict().items():
+        if key not in ("edge_weight", "edge_attr") and _holds_edge_numbers(data, key, value):
+            found.append(f"{key} holds a number for each edge; weights are named edge_weight")
     absent = y[masks["train"]].bincount(minlength=num_classes) == 0
     found += _describe(absent, f"of {num_classes} classes have no training node", "class")
     share = (y < 0).float().mean().item()
     found += _describe(y < 0, f"of {y.numel()} nodes have no label ({share:.1%})", "node")
     return found
+
+
+def _holds_edge_numbers(data: Data, key: str, value: Any) -> bool:
+    if not isinstance(value, Tensor) or value.dim() != 1 or not data.is_edge_attr(key):
+        return False
+    return data.edge_weight is None
 
 
 def _describe(flags: Tensor, what: str, noun: str, values: Tensor | None = None) -> list[str]:

@@ -392,7 +392,7 @@ def test_missing_labels_and_masks_in_lists():
         ({"y": {7: 1}}, "node 0 has the label 'Mr. Hi'; give whole numbers, or names throughout"),
         ({"split": {7: "tset"}}, "node 7 has the split 'tset'; known: train, val, test"),
         ({"y": {7: [0, 1]}}, r"node 7 has the labels \[0, 1\]: several labels per node"),
-        ({"train_mask": dict.fromkeys(range(34), "False")}, "node 0 has the train_mask 'False'"),
+        ({"train_mask": dict.fromkeys(range(34), "maybe")}, "node 0 has the train_mask 'maybe'"),
     ],
     ids=str,
 )

@@ -130,9 +130,11 @@ def choose_split(
 
 
 def _shuffle_classes(y: Tensor, generator: torch.Generator) -> list[Tensor]:
+    labelled = (y >= 0).nonzero().view(-1).cpu()
+    labels, order = y.cpu()[labelled].sort(stable=True)
+    counts = labels.unique_consecutive(return_counts=True)[1]
     classes = []
-    for label in y[y >= 0].unique():
-        nodes = (y == label).nonzero().view(-1).cpu()
+    for nodes in labelled[order].split(counts.tolist()):
         classes.append(nodes[torch.randperm(nodes.numel(), generator=generator)])
     return classes
 
