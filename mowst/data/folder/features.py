@@ -23,6 +23,8 @@ from mowst.data.folder.text import TextFile, is_number
 if TYPE_CHECKING:
     from pandas import Series
 
+VALUES = ("inf", "infinity", "true", "false")  # words in a column of numbers or truth values
+
 
 def read_features(path: Path, is_numbered: bool = False) -> tuple[Table, Tensor]:
     r"""Reads the table of features, whose rows are the nodes, and the features :math:`(N, F)`.
@@ -101,7 +103,7 @@ def _is_header(text: TextFile, is_numbered: bool) -> bool:
             )
     numbers, words = [], []
     for cell in cells:
-        if is_number(cell, text.decimal) or cell.lower().lstrip("+-") in ("inf", "infinity"):
+        if is_number(cell, text.decimal) or cell.lower().lstrip("+-") in VALUES:
             numbers.append(cell)
         elif cell not in MISSING:
             words.append(cell)
