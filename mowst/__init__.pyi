@@ -9,6 +9,7 @@ from .experts import LINKX as LINKX
 from .experts import MLP as MLP
 from .experts import GraphSAGE as GraphSAGE
 from .experts import Precomputed as Precomputed
+from .metrics import Metric as Metric
 from .nn import FeatureGate as FeatureGate
 from .nn import HypernetworkGate as HypernetworkGate
 from .nn import LearnedGate as LearnedGate

@@ -1,9 +1,47 @@
 r"""Scores of a prediction, and the expected score of sampled routing."""
 
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Metric:
+    r"""A metric of one's own, such as :obj:`Metric("log loss", sklearn.metrics.log_loss,
+    higher_is_better=False)`.
+
+    Args:
+        name (str): The name in logs and results.
+        compute (callable): :obj:`compute(prob, y)` returns a number, given class probabilities and
+            labels.
+        higher_is_better (bool, optional): Whether a higher value is better. (default: :obj:`True`)
+
+    Shapes:
+        - **prob:** :math:`(n, C)`, **y:** :math:`(n)`
+    """
+
+    name: str
+    compute: Callable[[Tensor, Tensor], Any]
+    higher_is_better: bool = True
+
+    def __call__(self, prob: Tensor, y: Tensor) -> Tensor:
+        r"""Computes the metric as a scalar on the device of :obj:`prob`."""
+        value = torch.as_tensor(self.compute(prob, y), device=prob.device)
+        if value.numel() != 1:
+            shape = list(value.shape)
+            raise ValueError(f"the metric '{self}' must return one number, got shape {shape}")
+        return value.reshape(())
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# What is taken as a metric: a name or alias, a metric, or a function or torchmetrics object.
+AnyMetric = str | Metric | Callable[..., Any]
 
 
 def accuracy(prob: Tensor, y: Tensor) -> Tensor:
@@ -27,13 +65,72 @@ def f1(prob: Tensor, y: Tensor) -> Tensor:
     return multiclass_f1_score(prob, y, prob.size(1), average="macro", validate_args=False)
 
 
-# Functions of the class probabilities (n, C) and the labels (n).
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]]
-METRICS = {"accuracy": accuracy, "roc_auc": roc_auc, "f1": f1}
+METRICS: dict[str, Metric] = {}
+for _function in (accuracy, roc_auc, f1):
+    METRICS[_function.__name__] = Metric(_function.__name__, _function)
+ALIASES = {"acc": "accuracy", "rocauc": "roc_auc", "macro_f1": "f1"}
+EXACT = ("accuracy", "roc_auc")  # those with an expected score
+
+
+def read_metric(metric: AnyMetric) -> str | Metric:
+    r"""Returns the name in :obj:`METRICS` of a metric of this package, and a :class:`Metric` for
+    any other one.
+
+    Args:
+        metric (str, Metric or callable): A name or alias (:obj:`"acc"`, :obj:`"rocauc"`,
+            :obj:`"macro_f1"`); a function of class probabilities and labels, in which higher is
+            better; or an object of torchmetrics.
+
+    Raises:
+        ValueError: If the metric is unknown, or its direction is.
+    """
+    if isinstance(metric, str):
+        name = ALIASES.get(metric, metric)
+        if name not in METRICS:
+            raise ValueError(f"the metric '{metric}' is unknown; known: {', '.join(METRICS)}")
+        return name
+    if any(metric is known for known in METRICS.values()):
+        return str(metric)
+    made = metric if isinstance(metric, Metric) else _wrap_metric(metric)
+    if made.name in METRICS:
+        raise ValueError(f"'{made}' is a metric of this package; give yours another name")
+    return made
+
+
+def find_metric(metric: AnyMetric) -> Metric:
+    r"""Returns the metric that :func:`read_metric` reads."""
+    found = read_metric(metric)
+    return METRICS[found] if isinstance(found, str) else found
+
+
+def _wrap_metric(metric: Any) -> Metric:
+    if all(hasattr(metric, name) for name in ("update", "compute", "reset")):
+        name, is_higher = type(metric).__name__, metric.higher_is_better
+        if is_higher is None:
+            hint = f"give mowst.metrics.Metric('{name}', compute, higher_is_better=...)"
+            raise ValueError(f"the metric {name} has no direction: {hint}")
+        return Metric(name, _Accumulated(metric), is_higher)
+    if not callable(metric):
+        wanted = f"a name ({', '.join(METRICS)}), a function f(prob, y) or a Metric"
+        raise ValueError(f"metric must be {wanted}, got {metric!r}")
+    named = getattr(metric, "func", metric)  # of a functools.partial
+    return Metric(getattr(named, "__name__", type(named).__name__), metric)
+
+
+class _Accumulated:
+    # A function of a torchmetrics object, whose own state is left as it is.
+    def __init__(self, metric: Any) -> None:
+        self.metric = deepcopy(metric)
+
+    def __call__(self, prob: Tensor, y: Tensor) -> Any:
+        metric = self.metric.to(prob.device)
+        metric.reset()
+        metric.update(prob, y)
+        return metric.compute()
 
 
 def expected_score(
-    metric: str, weak: Tensor, strong: Tensor, confidence: Tensor, y: Tensor
+    metric: AnyMetric, weak: Tensor, strong: Tensor, confidence: Tensor, y: Tensor
 ) -> float | None:
     r"""Expected score of sampled routing, in closed form. Node :math:`v` is predicted by the weak
     expert with probability :math:`C_v`, else by the strong expert.
@@ -47,12 +144,14 @@ def expected_score(
     expectation. Pairs of a node with itself have one label and never count.
 
     Args:
-        metric (str): A key of :obj:`METRICS`. F1 has no closed form and gives :obj:`None`.
+        metric (str, Metric or callable): The metric. F1 and metrics of one's own have no closed
+            form and give :obj:`None`.
         weak (Tensor): The class probabilities :math:`p` of the weak expert, :math:`(n, C)`.
         strong (Tensor): The class probabilities :math:`p'` of the strong expert, :math:`(n, C)`.
         confidence (Tensor): The confidence :math:`C_v`, :math:`(n)`.
         y (Tensor): The labels, :math:`(n)`.
     """
+    metric = read_metric(metric)
     if metric == "accuracy":
         right_weak = weak.argmax(dim=-1) == y
         right_strong = strong.argmax(dim=-1) == y

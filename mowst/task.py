@@ -14,7 +14,7 @@ from torch_geometric.data import Data, Dataset
 
 from mowst.convert import read_splits, repair
 from mowst.forms import read_graph
-from mowst.metrics import METRICS, expected_score
+from mowst.metrics import EXACT, AnyMetric, expected_score, find_metric, read_metric
 from mowst.notebook import make_html
 from mowst.official import score_by_ogb
 from mowst.validation import SPLITS, Report, Weights, find_problems, find_remarks
@@ -34,7 +34,9 @@ class GraphTask:
         masks (dict[str, Tensor]): The disjoint, non-empty node sets :obj:`"train"`, :obj:`"val"`
             and optionally :obj:`"test"`.
         num_classes (int): The number of classes :math:`C`.
-        metric (str, optional): A key of :obj:`mowst.metrics.METRICS`. (default: :obj:`"accuracy"`)
+        metric (str, Metric or callable, optional): A key of :obj:`mowst.metrics.METRICS`, a
+            :class:`~mowst.metrics.Metric`, a function :obj:`f(prob, y)` in which higher is better,
+            or an object of torchmetrics. (default: :obj:`"accuracy"`)
         name (str, optional): The name in logs and results. (default: :obj:`"graph"`)
         split (int or str, optional): The number or name of the split. (default: :obj:`0`)
         preprocessing (tuple[str, ...], optional): The changes to the published graph.
@@ -61,7 +63,7 @@ class GraphTask:
     data: Data
     masks: dict[str, Tensor]
     num_classes: int
-    metric: str = "accuracy"
+    metric: AnyMetric = "accuracy"
     name: str = "graph"
     split: int | str = 0
     preprocessing: tuple[str, ...] = ()
@@ -70,9 +72,15 @@ class GraphTask:
     repaired: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        metric, unknown = self.metric, []
+        try:
+            object.__setattr__(self, "metric", read_metric(metric))
+        except ValueError as error:
+            unknown.append(str(error))
         found = find_problems(
             self.data, self.masks, self.num_classes, self.metric, self.class_weight
         )
+        found += unknown
         if found:
             raise ValueError("\n  - ".join([f"The task '{self.name}' cannot be used:", *found]))
 
@@ -81,7 +89,7 @@ class GraphTask:
         cls,
         data: Data | Dataset,
         split: int = 0,
-        metric: str = "accuracy",
+        metric: AnyMetric = "accuracy",
         name: str = "graph",
         *,
         splits: Mapping[str, Any] | None = None,
@@ -152,6 +160,16 @@ class GraphTask:
     def splits(self) -> tuple[str, ...]:
         r"""The splits of the task, in the order train, val, test."""
         return tuple(key for key in SPLITS if key in self.masks)
+
+    @property
+    def higher_is_better(self) -> bool:
+        r"""Whether a higher value of the metric is better."""
+        return find_metric(self.metric).higher_is_better
+
+    @property
+    def has_expected(self) -> bool:
+        r"""Whether :meth:`expected` has a closed form for the metric."""
+        return self.metric in EXACT
 
     @cached_property
     def visible(self) -> "GraphTask":
@@ -225,7 +243,8 @@ class GraphTask:
         r"""Computes the metric as :meth:`evaluate` does, but returns a scalar on the device of
         :obj:`prob`, without a synchronisation and without the check for NaN.
         """
-        return METRICS[self.metric](self._select_rows(prob, split), self.labels(split))
+        metric = find_metric(self.metric)
+        return metric(self._select_rows(prob, split), self.labels(split))
 
     def expected(
         self, weak_prob: Tensor, strong_prob: Tensor, confidence: Tensor, split: str = "val"
@@ -279,7 +298,7 @@ class GraphTask:
             ("classes", self.num_classes),
         ]
         rows += [(f"{split} nodes", f"{self.index(split).numel():,}") for split in self.splits]
-        rows += [("split", self.split), ("metric", self.metric)]
+        rows += [("split", self.split), ("metric", str(self.metric))]
         return make_html(self.name, rows, notes=str(self.report()).splitlines()[1:])
 
     @cached_property

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from mowst.metrics import METRICS
+from mowst.metrics import AnyMetric
 
 SPLITS = ("train", "val", "test")
 REQUIRED_SPLITS = ("train", "val")
@@ -44,7 +44,7 @@ def find_problems(
     data: Data,
     masks: Mapping[str, Tensor],
     num_classes: int,
-    metric: str,
+    metric: AnyMetric,
     class_weight: Weights = None,
 ) -> list[str]:
     r"""Returns every reason why a graph cannot be trained and scored on. The arguments are the
@@ -63,8 +63,6 @@ def find_problems(
             continue
         if isinstance(y, Tensor) and y.shape == mask.shape and not y.is_complex():
             found += _check_split(key, y, mask, metric)
-    if metric not in METRICS:
-        found.append(f"the metric '{metric}' is unknown; known: {', '.join(METRICS)}")
     if metric == "roc_auc" and num_classes != 2:
         found.append(f"roc_auc needs 2 classes, the task has {num_classes}; use accuracy or f1")
     return found + _check_class_weight(class_weight, num_classes)
@@ -214,7 +212,7 @@ def _is_mask(mask: Any, num_nodes: int) -> bool:
     return isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == (num_nodes,)
 
 
-def _check_split(key: str, y: Tensor, mask: Tensor, metric: str) -> list[str]:
+def _check_split(key: str, y: Tensor, mask: Tensor, metric: AnyMetric) -> list[str]:
     if not mask.any():
         return [f"the {key} mask is empty"]
     found = _describe(mask & (y < 0), f"{key} nodes have no label", "node")

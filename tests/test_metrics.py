@@ -1,8 +1,10 @@
+from functools import partial
+
 import pytest
 import torch
 from sklearn.metrics import f1_score, roc_auc_score
 
-from mowst.metrics import METRICS, expected_score
+from mowst.metrics import METRICS, Metric, expected_score, find_metric, read_metric
 
 
 @pytest.fixture
@@ -72,3 +74,78 @@ def test_roc_auc_does_not_depend_on_which_class_is_called_1():
         assert float(METRICS["roc_auc"](scores, labels)) == pytest.approx(exact, abs=1e-5)
         expected = expected_score("roc_auc", scores, scores, half, labels)
         assert expected == pytest.approx(exact, abs=1e-5)
+
+
+class Brier:
+    r"""A stub of a torchmetrics object."""
+
+    higher_is_better = False
+
+    def __init__(self):
+        self.sum, self.count = 100.0, 1
+
+    def to(self, device):
+        return self
+
+    def reset(self):
+        self.sum, self.count = 0.0, 0
+
+    def update(self, prob, y):
+        self.sum += float((prob[torch.arange(len(y)), y] - 1).square().sum())
+        self.count += len(y)
+
+    def compute(self):
+        return self.sum / self.count
+
+
+def test_aliases_are_names():
+    for alias, name in {"acc": "accuracy", "rocauc": "roc_auc", "macro_f1": "f1"}.items():
+        assert read_metric(alias) == name
+        assert find_metric(alias) is METRICS[name]
+    assert read_metric(METRICS["f1"]) == "f1"
+    with pytest.raises(ValueError, match="the metric 'auc' is unknown; known: accuracy, roc_auc"):
+        read_metric("auc")
+
+
+def test_a_function_is_a_metric_of_its_name(nodes):
+    def balanced(prob, y):
+        return 0.25
+
+    prob, _, _, y = nodes
+    assert str(read_metric(balanced)) == str(read_metric(partial(balanced))) == "balanced"
+    assert find_metric(balanced).higher_is_better
+    assert find_metric(balanced)(prob, y) == 0.25
+    assert expected_score(balanced, prob, prob, prob[:, 0], y) is None
+
+
+def test_a_torchmetrics_object_keeps_its_state_and_direction(nodes):
+    prob, _, _, y = nodes
+    brier = Brier()
+    metric = find_metric(brier)
+    assert (str(metric), metric.higher_is_better) == ("Brier", False)
+    expected = float((prob[torch.arange(40), y] - 1).square().mean())
+    for _ in range(2):
+        assert float(metric(prob, y)) == pytest.approx(expected)
+    assert (brier.sum, brier.count) == (100.0, 1)
+    brier.higher_is_better = None
+    with pytest.raises(ValueError, match="Brier has no direction: give mowst.metrics.Metric"):
+        read_metric(brier)
+
+
+def test_an_object_of_torchmetrics_is_taken(nodes):
+    from torchmetrics.classification import MulticlassAccuracy
+
+    prob, _, _, y = nodes
+    metric = find_metric(MulticlassAccuracy(2, average="micro"))
+    assert str(metric) == "MulticlassAccuracy"
+    assert metric(prob, y) == METRICS["accuracy"](prob, y)
+
+
+def test_what_is_no_metric_is_refused(nodes):
+    prob, _, _, y = nodes
+    with pytest.raises(ValueError, match="metric must be a name .accuracy.*, got 3"):
+        read_metric(3)
+    with pytest.raises(ValueError, match="'f1' is a metric of this package; give yours another"):
+        read_metric(Metric("f1", lambda prob, y: 1))
+    with pytest.raises(ValueError, match=r"'rows' must return one number, got shape \[40\]"):
+        Metric("rows", lambda prob, y: y)(prob, y)

@@ -34,7 +34,7 @@ def datasets(options: "Namespace") -> None:
     rows = []
     for info in DATASETS.values():
         here = all(path.is_file() for path in info.paths(root))
-        row = {"name": info.name, **info.statistics, "metric": info.metric}
+        row = {"name": info.name, **info.statistics, "metric": str(info.metric)}
         count = f"{info.num_splits} x " if info.num_splits else ""
         row |= {"here": "yes" if here else "no", "splits": count + info.protocol}
         rows.append(row)
@@ -54,7 +54,7 @@ def _compare_sizes(name: str, root: str | None) -> None:
     info = find_dataset(name)
     published = info.statistics
     count = f"{info.num_splits} published: " if info.num_splits else ""
-    about = {"splits": count + info.protocol, "metric": info.metric, "licence": info.licence}
+    about = {"splits": count + info.protocol, "metric": str(info.metric), "licence": info.licence}
     about |= {"preprocessing": ", ".join(info.preprocessing), "published at": info.home}
     for key, text in about.items():
         print(f"{key}: {text or '-'}")

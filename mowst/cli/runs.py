@@ -47,7 +47,7 @@ def evaluate(options: "Namespace") -> None:
     result = score_model(model, task)
     trained = read_json(Path(options.run) / "result.json")["scores"]
     result["scores"] = {part: result["scores"][part] for part in trained}
-    print_scores({}, result, task.metric, config)
+    print_scores({}, result, str(task.metric), config)
     if options.data in (None, config["data"]):
         _warn_of_seen_nodes(task, options, config)
 

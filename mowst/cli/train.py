@@ -99,7 +99,7 @@ def _train(options: Mapping[str, Any], device: str) -> None:
     )
     if is_first():
         write_names(run_dir, task)
-        _print_result(result, task.metric, config)
+        _print_result(result, str(task.metric), config)
         seconds, count = result.seconds, len(result.history)
         threads = f"{torch.get_num_threads()} threads".replace("1 threads", "1 thread")
         done = f"training: {seconds:.1f} s, {threads}, {count} evaluations"

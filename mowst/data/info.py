@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import index_to_mask
 
 from mowst.data.splits import Masks, check_node_ids, stratified_split
+from mowst.metrics import AnyMetric
 
 Sizes = tuple[int | None, int | None, int | None, int | None]
 
@@ -44,7 +45,8 @@ class DatasetInfo:
             (default: :obj:`False`)
         sizes (tuple, optional): The published numbers of nodes, directed edges, features and
             classes, :obj:`None` if unknown. (default: unknown)
-        metric (str, optional): A key of :obj:`mowst.metrics.METRICS`. (default: :obj:`"accuracy"`)
+        metric (str, Metric or callable, optional): See :class:`~mowst.task.GraphTask`. (default:
+            :obj:`"accuracy"`)
         preprocessing (tuple[str, ...], optional): The changes to the raw graph.
             (default: :obj:`()`)
         home (str, optional): The page of the publisher. (default: :obj:`""`)
@@ -65,7 +67,7 @@ class DatasetInfo:
     sha256: Mapping[str, str] = field(default_factory=dict)
     cached: bool = False
     sizes: Sizes = (None, None, None, None)
-    metric: str = "accuracy"
+    metric: AnyMetric = "accuracy"
     preprocessing: tuple[str, ...] = ()
     home: str = ""
     licence: str | None = None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mowst.metrics import expected_score
+from mowst.metrics import EXACT, AnyMetric, expected_score, read_metric
 from mowst.nn.dispersion import entropy_dispersion, variance_dispersion
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
@@ -43,7 +43,7 @@ def defer_probability(confidence: Tensor, share: float) -> Tensor:
 
 
 def deferral_curve(
-    metric: str,
+    metric: AnyMetric,
     probs: Sequence[Tensor],
     confidence: Tensor,
     y: Tensor,
@@ -60,8 +60,10 @@ def deferral_curve(
     Raises:
         ValueError: If the metric has no expected score.
     """
-    if metric == "f1":
-        raise ValueError("F1 has no expected score: use a task of accuracy or roc_auc for deferral")
+    if read_metric(metric) not in EXACT:
+        raise ValueError(
+            f"{metric} has no expected score: use a task of accuracy or roc_auc for deferral"
+        )
     weak, strong = probs
     scores = []
     for share in shares:
@@ -100,7 +102,7 @@ def deferral_curves(
     for name, signal in signals.items():
         curves[name] = deferral_curve(task.metric, probs, signal, y, shares)
     scores = pd.DataFrame({**curves, "mixture": mixture}, index=pd.Index(shares, name="share"))
-    return 100 * scores.rename_axis(columns=task.metric)
+    return 100 * scores.rename_axis(columns=str(task.metric))
 
 
 @torch.no_grad()
@@ -196,7 +198,7 @@ def deferral_cost(
     return pd.DataFrame(rows, index=pd.Index(shares, name="share"), columns=columns)
 
 
-def make_bounds(metric: str, probs: Sequence[Tensor], y: Tensor) -> dict[str, Tensor]:
+def make_bounds(metric: AnyMetric, probs: Sequence[Tensor], y: Tensor) -> dict[str, Tensor]:
     r"""Returns the signals "random" and "oracle" of :func:`deferral_curves`, each of shape
     :math:`(n)`, from weak and strong class probabilities :math:`(n, C)` and labels :math:`(n)`.
     """

@@ -105,7 +105,7 @@ class Objective:
         spec = self.search.list_specs({})[0]
         task = self._load_task(spec)
         build_run_model(spec, task)
-        return task.metric
+        return str(task.metric)
 
     def __call__(self, trial: "optuna.Trial") -> list[float]:
         claim_trial(trial)
@@ -122,7 +122,8 @@ class Objective:
         try:
             for spec in self.search.list_specs(trial.params):
                 scores = [values[0] for values in runs]
-                pruner = _Pruner(trial, spec, scores, started, self.trial_seconds)
+                task = self._load_task(spec)
+                pruner = _Pruner(trial, spec, task, scores, started, self.trial_seconds)
                 runs.append(self.train_run(spec, pruner))
         except DIVERGED as error:
             raise _stop_trial(trial, str(error) or type(error).__name__) from error
@@ -147,7 +148,8 @@ class Objective:
         if self.search.second_objective is None:
             return [score]
         found = score_model(model, task)  # of the validation nodes: the task has no test split
-        return [found["val"], found[self.search.second_objective]]
+        metric = found["val"] if task.higher_is_better else -found["val"]
+        return [metric, found[self.search.second_objective]]
 
     def _load_task(self, spec: RunSpec) -> GraphTask:
         settings = {name: spec.all_settings[name] for name in TASK_DEFAULTS}
@@ -163,6 +165,7 @@ class _Pruner:
     # A callback of training that reports the score of a run to Optuna and ends a trial early.
     trial: "optuna.Trial"
     spec: RunSpec
+    task: GraphTask
     scores: Sequence[float]
     started: float
     seconds: float | None
@@ -174,7 +177,7 @@ class _Pruner:
 
         if self.seconds is not None and time.monotonic() - self.started > self.seconds:
             raise _stop_trial(self.trial, f"it took more than {self.seconds:g} s")
-        self.best = max(self.best, score_record(record, self.spec.train_config)[0])
+        self.best = max(self.best, score_record(record, self.spec.train_config, self.task)[0])
         # Evaluations are counted from the first of the strong expert, since trials differ in
         # whether they pretrain the weak one.
         is_weak = record["round"] == 0 and record["part"] == "weak"

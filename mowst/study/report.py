@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from safetensors.torch import load_file
 
 from mowst.io import atomic_write
+from mowst.metrics import EXACT
 from mowst.study import figures
 from mowst.study.leaderboard import make_leaderboard
 from mowst.study.lines import RESULTS, read_lines, read_runs
@@ -229,7 +230,7 @@ def _make_plots(members: Sequence[Line], folder: Path) -> list[Plot]:
     counts = sorted(Counter(line["route"] for line in kept).items())
     routes = ", ".join(f"{route} in {count}" for route, count in counts)
     plots.append(_draw_plot(PREDICTIONS.format(routes=routes), figures.plot_predictions(details)))
-    if members[0]["metric"] != "f1":
+    if members[0]["metric"] in EXACT:
         figure = figures.plot_deferral_runs(details, members[0]["metric"])
         plots.append(_draw_plot(DEFERRAL, figure))
     return plots

@@ -72,7 +72,8 @@ def run_one(
     return {
         **describe_run(spec),
         "status": "finished",
-        "metric": task.metric,
+        "metric": str(task.metric),
+        "higher_is_better": task.higher_is_better,
         "sizes": {split: task.index(split).numel() for split in task.splits},
         "preprocessing": task.preprocessing,
         **{key: getattr(result, key) for key in RESULT},

@@ -53,9 +53,9 @@ def sweep(
     callbacks: Sequence[TrialCallback] = (),
 ) -> "optuna.Study":
     r"""Searches settings by their score on the validation nodes. The value of a trial is the mean,
-    over its runs, of the score that selects the model (:obj:`select`), and if the gate is fitted to
-    validation nodes, of the negated cross-validated loss. Trials see no test split, and only the
-    labels of the train and val nodes.
+    over its runs, of the score that selects the model (:obj:`select`), negated if lower is better,
+    and if the gate is fitted to validation nodes, of the negated cross-validated loss. Trials see
+    no test split, and only the labels of the train and val nodes.
 
     The same call continues an interrupted sweep, also after SIGKILL, and several sweeps may share a
     study. Together they end with exactly :obj:`trials` complete or pruned trials. Trials of
@@ -65,8 +65,8 @@ def sweep(
     evaluations, counted from the first of the strong expert. It is also pruned, with the reason in
     its user attribute :obj:`"stopped"`, at its time limit, if it diverges, or if memory runs out.
 
-    With a second objective, the values of a trial are the metric of the task, which is maximized,
-    and the share of deferred validation nodes, which is minimized. The best trials are the Pareto
+    With a second objective, the values of a trial are the metric of the task, which is maximized
+    (negated if lower is better), and the share of deferred validation nodes, which is minimized. The best trials are the Pareto
     front, see :func:`~mowst.study.best_row`.
 
     Args:

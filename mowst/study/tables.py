@@ -110,7 +110,7 @@ def results_table(lines: Sequence[Line]) -> "pd.DataFrame":
     failed :obj:`runs`, mean and unbiased std of the test score in %, the means of other numbers of
     the lines, and the published value.
 
-    :obj:`best` marks the highest mean of a data set and strong expert if it differs from all other
+    :obj:`best` marks the best mean of a data set and strong expert if it differs from all other
     methods there by a paired test. The largest of their p-values counts, corrected by Holm's rule
     over the data sets of one strong expert.
 
@@ -157,6 +157,7 @@ def _make_row(line: Line, label: str) -> dict[str, Any]:
     row = {key: line.get(key) for key in ("id", "data", "strong", "seed", "metric")}
     row["split"] = str(line.get("split"))
     row["method"] = label
+    row["higher_is_better"] = line.get("higher_is_better", True)
     row["kind"] = line.get("method")
     row["has_gate"] = read_has_gate(line)
     row["finished"] = line.get("status") == "finished"
@@ -247,9 +248,9 @@ def _find_best(runs: "pd.DataFrame") -> list[tuple[str, str, str]]:
 
 
 def _find_top(group: "pd.DataFrame") -> tuple[str, float]:
-    # The method with the highest mean, and the largest p-value of its differences to the others.
+    # The method with the best mean, and the largest p-value of its differences to the others.
     means = group.groupby("method", sort=False)["test"].mean()
-    top = means.idxmax()
+    top = means.idxmax() if group["higher_is_better"].all() else means.idxmin()
     p = [_compare(group, top, other).p for other in means.index if other != top]
     if not p or any(map(math.isnan, p)):
         return top, math.nan

@@ -1,6 +1,7 @@
 r"""Nested states in one file: tensors in safetensors form, everything else as JSON."""
 
 import json
+from collections import Counter
 from os import PathLike
 from typing import Any
 
@@ -40,7 +41,8 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     # A container becomes [kind, content], because JSON has no tuples and only strings as keys; a
     # tensor, its name.
     if isinstance(value, dict):
-        return ["dict", [[_pack(k, tensors), _pack(v, tensors)] for k, v in value.items()]]
+        kind = "counter" if isinstance(value, Counter) else "dict"  # of a MultiStepLR
+        return [kind, [[_pack(k, tensors), _pack(v, tensors)] for k, v in value.items()]]
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
         return [kind, [_pack(item, tensors) for item in value]]
@@ -57,8 +59,9 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if not isinstance(value, list):
         return value
     kind, content = value
-    if kind == "dict":
-        return {_unpack(k, tensors): _unpack(v, tensors) for k, v in content}
+    if kind in ("dict", "counter"):
+        table = {_unpack(k, tensors): _unpack(v, tensors) for k, v in content}
+        return table if kind == "dict" else Counter(table)
     if kind == "tensor":
         # Not the mapped file, which the next checkpoint replaces: Windows refuses that.
         return tensors[content].clone()

@@ -123,7 +123,7 @@ def describe_inputs(model: Mowst, task: GraphTask, config: TrainConfig) -> dict[
     data, weights = task.data, task.class_weights
     described = {
         "data": task.name,
-        "metric": task.metric,
+        "metric": str(task.metric),
         "inductive": task.inductive,
         "class weights": None if weights is None else weights.tolist(),
         "nodes": task.num_nodes,

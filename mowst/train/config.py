@@ -10,8 +10,11 @@ if TYPE_CHECKING:
 
     OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
     OptimizerChoice = Literal["adam", "adamw"] | OptimizerFactory
+    Scheduler = torch.optim.lr_scheduler.LRScheduler
+    SchedulerFactory = Callable[[torch.optim.Optimizer], Scheduler]
 else:  # the command line and files take names only
     OptimizerChoice = Literal["adam", "adamw"]
+    SchedulerFactory = Callable
 
 CHOICES = {
     "optimizer": ("adam", "adamw"),
@@ -40,6 +43,7 @@ ONLY_WITH_BATCHES = {
 }
 OPTIONAL = ("patience", "round_patience", *ONLY_WITH_BATCHES)
 SCOPES = ("weak", "strong", "pretraining")
+PYTHON_ONLY = ("scheduler",)  # files and the command line do not have these
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Overrides:
             never ends it early.
         optimizer: "adam", "adamw", or in Python a factory.
         dropout: Dropout probability, set in all dropout modules of the part while it learns.
+        scheduler: A factory, in Python only.
     """
 
     lr: float | None = None
@@ -63,6 +68,7 @@ class Overrides:
     patience: int | None = None
     optimizer: OptimizerChoice | None = None
     dropout: float | None = None
+    scheduler: SchedulerFactory | None = None
 
     def __post_init__(self) -> None:
         _check_values(asdict(self))
@@ -78,6 +84,12 @@ class TrainConfig:
         optimizer: "adam" (weight decay is an L2 penalty) or "adamw" (weight decay is decoupled). In
             Python also a factory that takes the parameter groups, which hold lr and weight_decay,
             and returns an optimizer, such as functools.partial(torch.optim.SGD, momentum=0.9).
+        scheduler: In Python, a factory that takes the optimizer and returns its learning rate
+            schedule, such as lambda optimizer: CosineAnnealingLR(optimizer, 100), which is stepped
+            after each epoch. ReduceLROnPlateau is stepped after each evaluation, with the
+            validation loss if its mode is "min", and with the validation metric if it is "max". A
+            stage that is rolled back also returns the schedule to where it was. None keeps the
+            learning rate.
         epochs: Maximum number of epochs of one stage.
         patience: Epochs without improvement of the validation score after which a stage ends; None
             never ends it early.
@@ -124,6 +136,7 @@ class TrainConfig:
     lr: float = 0.01
     weight_decay: float = 5e-4
     optimizer: OptimizerChoice = "adam"
+    scheduler: SchedulerFactory | None = None
     epochs: int = 500
     patience: int | None = 50
     rounds: int = 10
@@ -150,7 +163,7 @@ class TrainConfig:
         for name in SETTINGS:
             if getattr(self, name) is None and name not in OPTIONAL:
                 raise ValueError(f"{name} must not be None")
-        _check_values({name: getattr(self, name) for name in SETTINGS})
+        _check_values({name: getattr(self, name) for name in (*SETTINGS, *PYTHON_ONLY)})
         for name, kinds in ONLY_WITH_BATCHES.items():
             if getattr(self, name) is not None and self.batches not in kinds:
                 raise ValueError(
@@ -197,10 +210,18 @@ class StageSettings:
     patience: int | None
     optimizer: "OptimizerChoice"
     dropout: float | None
+    scheduler: "SchedulerFactory | None"
 
 
-SETTINGS = [entry.name for entry in fields(TrainConfig) if entry.name not in SCOPES]
-OVERRIDES = [f"{scope}.{entry.name}" for scope in SCOPES for entry in fields(Overrides)]
+SETTINGS = [
+    entry.name for entry in fields(TrainConfig) if entry.name not in (*SCOPES, *PYTHON_ONLY)
+]
+OVERRIDES = [
+    f"{scope}.{entry.name}"
+    for scope in SCOPES
+    for entry in fields(Overrides)
+    if entry.name not in PYTHON_ONLY
+]
 TRAIN_SETTINGS = [*SETTINGS, *OVERRIDES]
 
 
@@ -211,7 +232,7 @@ def make_config(**settings: Any) -> TrainConfig:
     Raises:
         ValueError: If a setting is unknown or has an impossible value.
     """
-    known = [*TRAIN_SETTINGS, *SCOPES]
+    known = [*TRAIN_SETTINGS, *SCOPES, *PYTHON_ONLY]
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(f"unknown training settings {unknown}, choose from {sorted(known)}")
@@ -231,9 +252,12 @@ def make_config(**settings: Any) -> TrainConfig:
 
 def flatten_config(config: TrainConfig) -> dict[str, Any]:
     r"""Returns all settings by name and the given overrides with a dot: the input of
-    :func:`make_config`. Of an optimizer factory, it returns the import path only.
+    :func:`make_config`. Of a factory, it returns the import path only.
     """
     flat = {name: getattr(config, name) for name in SETTINGS}
+    for name in PYTHON_ONLY:
+        if getattr(config, name) is not None:
+            flat[name] = getattr(config, name)
     for scope in SCOPES:
         for name, value in asdict(getattr(config, scope)).items():
             if value is not None:
@@ -265,8 +289,11 @@ def _check_values(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if value is None:
             continue
-        if name == "optimizer" and callable(value):
+        if name in ("optimizer", "scheduler") and callable(value):
             continue
+        if name == "scheduler":
+            example = "lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.99)"
+            raise ValueError(f"scheduler must be a factory, such as {example}, got {value!r}")
         if name in CHOICES and value not in CHOICES[name]:
             raise ValueError(f"{name} must be one of {list(CHOICES[name])}, got {value!r}")
         is_number = isinstance(value, Real) and not isinstance(value, bool)

@@ -27,10 +27,9 @@ from mowst.train.distributed import (
 from mowst.train.finite import find_not_finite
 from mowst.train.forward import Prediction, StageForward
 from mowst.train.inputs import TaskInputs
+from mowst.train.optimizers import ScheduledOptimizer
 from mowst.train.stage import WORST, Score, Stage
 from mowst.train.state import Snapshot, training_only
-
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 @dataclass
@@ -66,7 +65,7 @@ class EpochLoop:
         inputs (TaskInputs): Its inputs.
         config (TrainConfig): The settings.
         stage (Stage): The stage.
-        optimizer (torch.optim.Optimizer): The optimiser of the parts that learn.
+        optimizer (ScheduledOptimizer): The optimiser of the parts that learn, and its schedule.
     """
 
     def __init__(
@@ -76,21 +75,22 @@ class EpochLoop:
         inputs: TaskInputs,
         config: TrainConfig,
         stage: Stage,
-        optimizer: torch.optim.Optimizer,
+        optimizer: ScheduledOptimizer,
     ) -> None:
         self.model = model
         self.task = task
         self.inputs = inputs
         self.config = config
         self.stage = stage
-        self.optimizer = optimizer
+        self.scheduled = optimizer
+        self.optimizer = optimizer.optimizer
         self.parts = [getattr(model, name) for name in stage.learns]
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.settings = config.merge_overrides(stage.part, stage.pretraining)
 
     def begin(self, start: Score) -> Progress:
         r"""Returns the progress before the first epoch."""
-        return Progress(start, bar=start, kept=Snapshot(*self.parts, self.optimizer).states)
+        return Progress(start, bar=start, kept=Snapshot(*self.parts, self.scheduled).states)
 
     def run(self, progress: Progress, callbacks: Sequence[Callback]) -> None:
         r"""Runs the epochs that are left.
@@ -105,7 +105,7 @@ class EpochLoop:
             StopTraining: If a callback raised it.
         """
         stage, config, epochs = self.stage, self.config, self.settings.epochs
-        kept = Snapshot(*self.parts, self.optimizer, states=progress.kept)
+        kept = Snapshot(*self.parts, self.scheduled, states=progress.kept)
         started = time.perf_counter() - progress.seconds
         with ExitStack() as contexts:
             contexts.enter_context(training_only(self.model, stage.learns))
@@ -121,8 +121,10 @@ class EpochLoop:
                     progress.epoch += 1
                     loss = self._train_epoch(forward, batches)
                     if progress.epoch % config.eval_every and progress.epoch < epochs:
+                        self.scheduled.end_epoch()
                         continue
                     record = self._evaluate_epoch(forward, progress)
+                    self.scheduled.end_epoch(record[choose_loss(config)], record["val"])
                     if record["best"]:
                         kept = Snapshot(*kept.owners)
                         progress.kept = kept.states
@@ -171,7 +173,7 @@ class EpochLoop:
     def _evaluate_epoch(self, forward: StageForward, progress: Progress) -> dict[str, Any]:
         share_buffers(*self.parts)
         found = take_from_first(validate(forward.predict(), self.task))
-        score = score_record(found, self.config)
+        score = score_record(found, self.config, self.task)
         best = score > progress.bar
         if best:
             progress.bar = score
@@ -189,31 +191,6 @@ class EpochLoop:
             f"finite: {first or 'the loss itself'}; the best state so far is in the model; a lower "
             "lr may help"
         )
-
-
-def make_optimizer(
-    model: Mowst, config: TrainConfig, part: str, learns: Sequence[str], pretraining: bool
-) -> torch.optim.Optimizer:
-    r"""Returns a fresh optimiser of the parts that learn, each with its learning rate and weight
-    decay.
-
-    Raises:
-        TypeError: If the optimizer is a factory that returns something else.
-    """
-    groups = []
-    for name in learns:
-        settings = config.merge_overrides(name, pretraining)
-        parameters = [p for p in getattr(model, name).parameters() if p.requires_grad]
-        rates = {"lr": settings.lr, "weight_decay": settings.weight_decay}
-        groups.append({"params": parameters, **rates})
-    kind = config.merge_overrides(part, pretraining).optimizer
-    if isinstance(kind, str):
-        return OPTIMIZERS[kind](groups)
-    optimizer = kind(groups)
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        found = type(optimizer).__name__
-        raise TypeError(f"optimizer must return a torch.optim.Optimizer, {kind!r} returned {found}")
-    return optimizer
 
 
 def validate(prediction: Prediction, task: GraphTask) -> dict[str, float]:
@@ -238,14 +215,19 @@ def validate(prediction: Prediction, task: GraphTask) -> dict[str, float]:
     return record
 
 
-def score_record(record: Mapping[str, float], config: TrainConfig) -> Score:
+def score_record(record: Mapping[str, float], config: TrainConfig, task: GraphTask) -> Score:
     r"""Returns the score of a record that selects among states. Higher is better, and the second
     entry breaks ties.
     """
+    metric = record["val"] if task.higher_is_better else -record["val"]
     if config.select == "metric":
-        return record["val"], -record["val_calibrated"]
-    loss = "val_loss" if config.select == "loss" else "val_calibrated"
-    return -record[loss], record["val"]
+        return metric, -record["val_calibrated"]
+    return -record[choose_loss(config)], metric
+
+
+def choose_loss(config: TrainConfig) -> str:
+    r"""Returns the validation loss of a record that selects among states or breaks ties."""
+    return "val_loss" if config.select == "loss" else "val_calibrated"
 
 
 @contextmanager

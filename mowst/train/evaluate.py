@@ -100,7 +100,7 @@ def score_single(model: Mowst, task: GraphTask, expert: str) -> dict[str, Any]:
     return {
         "route": expert,
         **_complete(scores),
-        "expected": scores.get("test") if task.metric != "f1" else None,
+        "expected": scores.get("test") if task.has_expected else None,
         "deferred_share": float(expert == "strong"),
         "scores": {expert: scores},
     }

@@ -104,8 +104,8 @@ class MLflow:
 
 
 class OptunaPruning:
-    r"""Reports the best validation metric so far to Optuna, for a study that maximizes it, and ends
-    the trial if Optuna prunes it.
+    r"""Reports the best validation metric so far to Optuna, the highest for a study that maximizes
+    it and the lowest for one that minimizes it, and ends the trial if Optuna prunes it.
 
     Args:
         trial (optuna.Trial): The trial.
@@ -116,10 +116,12 @@ class OptunaPruning:
 
     def __init__(self, trial: "optuna.Trial") -> None:
         self.trial = trial
-        self.best = float("-inf")
+        self.choose = min if trial.study.direction.name == "MINIMIZE" else max
+        self.best: float | None = None
 
     def __call__(self, record: Record) -> None:
-        self.best = max(self.best, record["val"])
+        value = record["val"]
+        self.best = value if self.best is None else self.choose(self.best, value)
         self.trial.report(self.best, record["step"])
         if self.trial.should_prune():
             from optuna import TrialPruned

@@ -42,7 +42,9 @@ def plot_history(history: Sequence[Mapping[str, Any]]) -> "Figure":
         panel.set_ylabel(PANELS[key])
         panel.margins(x=0.01)
         _plot_stages(panel, history, key)
-    panels[0].set_ylim(bottom=np.quantile([100 * record["val"] for record in history], 0.1) - 1)
+    lowest = np.quantile([100 * record["val"] for record in history], 0.1)
+    dots = {(record["round"], record["stage"]): record for record in history if record["best"]}
+    panels[0].set_ylim(bottom=min([lowest, *(100 * dot["val"] for dot in dots.values())]) - 1)
     panels[1].set_ylim(top=1.05 * np.quantile([record["val_loss"] for record in history], 0.9))
     panels[-1].set_xlabel("evaluation")
     lines, labels = panels[0].get_legend_handles_labels()

@@ -5,18 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from mowst.nn.mowst import Mowst
 from mowst.task import GraphTask
 from mowst.train.callbacks import Callback, StopTraining, call_all
 from mowst.train.config import TrainConfig
 from mowst.train.distributed import share_state, take_from_first
-from mowst.train.epochs import EpochLoop, Progress, make_optimizer, score_record, validate
+from mowst.train.epochs import EpochLoop, Progress, score_record, validate
 from mowst.train.forward import StageForward
 from mowst.train.gate_fit import GateFit, fit_gate
 from mowst.train.inputs import TaskInputs
 from mowst.train.methods import Method
+from mowst.train.optimizers import ScheduledOptimizer, make_optimizer
 from mowst.train.stage import WORST, AcceptByScore, Score, Stage, StageResult
 from mowst.train.state import Snapshot, get_random_state, set_random_state, training_only
 
@@ -76,7 +75,7 @@ class Trainer:
         self.best: Score = WORST
         self.gate: GateFit | None = None
         self.progress: Progress | None = None
-        self.optimizers: dict[OptimizerKey, torch.optim.Optimizer] = {}
+        self.optimizers: dict[OptimizerKey, ScheduledOptimizer] = {}
         self._selected = Snapshot(model)
         self._selected_optimizers: dict[OptimizerKey, Any] = {}
         self._first_gate = Snapshot(model.gate)
@@ -218,7 +217,7 @@ class Trainer:
         record["step"] = len(self.history) + 1
         self.history.append(record)
 
-    def _find_optimizer(self, key: OptimizerKey) -> torch.optim.Optimizer:
+    def _find_optimizer(self, key: OptimizerKey) -> ScheduledOptimizer:
         if key not in self.optimizers:
             self.optimizers[key] = make_optimizer(self.model, self.config, *key)
         return self.optimizers[key]
@@ -230,4 +229,4 @@ class Trainer:
         with training_only(self.model, ()):
             forward = StageForward(self.model, self.task, scored, self.inputs)
             found = validate(forward.predict(), self.task)
-        return take_from_first(score_record(found, self.config))
+        return take_from_first(score_record(found, self.config, self.task))

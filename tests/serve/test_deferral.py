@@ -137,5 +137,5 @@ def test_cost_is_that_of_the_budgets_of_predict_whatever_the_route(
 
 
 def test_a_metric_without_an_expected_score_is_refused(batch):
-    with pytest.raises(ValueError, match="F1 has no expected score"):
+    with pytest.raises(ValueError, match="f1 has no expected score"):
         deferral_curve("f1", *batch)

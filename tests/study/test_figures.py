@@ -37,6 +37,13 @@ def test_the_curves_of_each_stage_follow_each_other(history):
     assert names == ["pretrain weak", "pretrain strong", "rounds: weak", "rounds: strong"]
 
 
+def test_the_best_epochs_are_in_the_picture_also_if_lower_is_better(history):
+    falling = [record | {"val": 1 - record["val"]} for record in history]
+    score = plot_history(falling).axes[0]
+    dots = [line.get_ydata()[line.get_markevery()[0]] for line in score.lines]
+    assert score.get_ylim()[0] < min(dots)
+
+
 def test_an_expert_alone_has_no_confidence_to_draw(history):
     assert len(plot_history([record for record in history if not record["round"]]).axes) == 2
 

@@ -11,7 +11,7 @@ LINE = {
     *("id", "name", "data", "strong", "method", "has_gate", "seed", "split", "metric", "sizes"),
     *("preprocessing", "status", "route", "train", "val", "test", "expected", "deferred_share"),
     *("alone", "start", "choices", "scores", "seconds", "total_seconds", "evaluations", "peak_mib"),
-    *("parameters", "settings", "environment"),
+    *("parameters", "settings", "environment", "higher_is_better"),
 }
 
 

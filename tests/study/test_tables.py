@@ -73,6 +73,12 @@ def test_only_a_supported_best_is_marked(lines):
     assert not results_table(no_better)["best"].any()
 
 
+def test_the_best_is_the_lowest_if_lower_is_better(lines):
+    errors = [line | {"test": 1 - line["test"], "higher_is_better": False} for line in lines]
+    table = results_table(errors)
+    assert set(table[table["best"]]["method"]) == {"mowst"} and table["best"].sum() == 4
+
+
 def test_the_best_must_differ_from_every_other_method(lines, make_line):
     near = [
         {

@@ -35,7 +35,7 @@ def test_the_order_is_base_then_pretraining_then_expert():
         weak={"lr": 0.03, "epochs": 30},
         strong={"optimizer": "adamw", "dropout": 0.0},
     )
-    base = {**base, "dropout": None}
+    base = {**base, "dropout": None, "scheduler": None}
     pretraining = base | {"lr": 0.02, "weight_decay": 0.2, "dropout": 0.3}
     expected = {
         ("weak", True): pretraining | {"lr": 0.03, "epochs": 30},
@@ -241,7 +241,7 @@ def test_joint_training_uses_the_learning_rate_of_each_expert(task):
     trainer.train([watch])
     ((key, optimizer),) = trainer.optimizers.items()
     assert key == ("joint", ("weak", "strong", "gate"), False)
-    groups = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+    groups = [(group["lr"], group["weight_decay"]) for group in optimizer.optimizer.param_groups]
     assert groups == [(1e-30, 0.1), (0.02, 5e-4), (0.3, 5e-4)]
     moved = []
     for first, last in zip(weights[0], weights[-1], strict=True):

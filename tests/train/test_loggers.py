@@ -89,17 +89,19 @@ def test_a_missing_package_is_named(make, package, monkeypatch):
         make()
 
 
-def test_optuna_gets_the_best_score_and_prunes(task):
+@pytest.mark.parametrize(("direction", "choose"), [("MAXIMIZE", max), ("MINIMIZE", min)])
+def test_optuna_gets_the_best_score_and_prunes(task, direction, choose):
     optuna = pytest.importorskip("optuna")
     reports = []
     trial = SimpleNamespace(
         report=lambda value, step: reports.append((value, step)),
         should_prune=lambda: len(reports) == 5,
+        study=SimpleNamespace(direction=SimpleNamespace(name=direction)),
     )
     seen = []
     with pytest.raises(optuna.TrialPruned, match="pruned at step 5"):
         train(task, seen.append, OptunaPruning(trial))
-    best = [max(record["val"] for record in seen[: k + 1]) for k in range(5)]
+    best = [choose(record["val"] for record in seen[: k + 1]) for k in range(5)]
     assert reports == list(zip(best, range(1, 6), strict=True))
 
 

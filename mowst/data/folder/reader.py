@@ -15,6 +15,7 @@ from mowst.data.folder.splits import read_splits
 from mowst.data.folder.tables import are_numbered, get_format
 from mowst.data.splits import choose_split, stratified_split
 from mowst.data.transforms import transform
+from mowst.metrics import AnyMetric
 from mowst.task import SPLITS, GraphTask
 from mowst.validation import Weights
 
@@ -29,7 +30,7 @@ def load_folder(
     folder: str | Path,
     split: int | str = 0,
     transforms: Sequence[str] = (),
-    metric: str = "accuracy",
+    metric: AnyMetric = "accuracy",
     class_weight: Weights = None,
     inductive: bool = False,
 ) -> GraphTask:
