@@ -26,6 +26,7 @@ MISSING = frozenset(
 )
 WORDS = {"train": "train", "val": "val", "test": "test", "": ""}  # a node without a word: no split
 WORDS |= {"valid": "val", "validation": "val"}
+SEVERAL = "several labels per node are a tensor of 0 and 1 of shape [nodes, labels], in Python only"
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
 _SEVERAL = re.compile(r"-?\d+(\s*[;|, ]\s*-?\d+)+")
 
@@ -208,7 +209,7 @@ def read_labels(values: Iterable[Any]) -> tuple[Tensor, list[str] | None]:
     for i, value in enumerate(values):
         size = value.numel() if isinstance(value, Tensor) else np.size(value)
         if size != 1 or isinstance(value, set | dict):
-            raise CellError(i, f"the labels {value}: several labels per node are not supported")
+            raise CellError(i, f"the labels {value}: {SEVERAL}")
         cells.append(_read_cell(value))
     ids = [_read_integer(cell) for cell in cells]
     names = [i for i, cell in enumerate(cells) if cell and ids[i] is None]
@@ -217,8 +218,7 @@ def read_labels(values: Iterable[Any]) -> tuple[Tensor, list[str] | None]:
         cells = ["" if cell in ("-1", "-1.0") else cell for cell in cells]
     for i in names:
         if _SEVERAL.fullmatch(cells[i]):
-            problem = "several labels per node are not supported"
-            raise CellError(i, f"the labels {cells[i]!r}: {problem}")
+            raise CellError(i, f"the labels {cells[i]!r}: {SEVERAL}")
     has_integers = any(label is not None for label in ids)
     if names and (has_integers or any(_read_number(cells[i]) is not None for i in names)):
         found = cells[names[0]]

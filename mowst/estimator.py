@@ -87,6 +87,8 @@ class MowstClassifier(ClassifierMixin, BaseEstimator):
             y (optional): Ignored; the labels are those of the graph.
         """
         task = GraphTask.from_data(data)
+        if task.multilabel:
+            raise ValueError("several labels per node: use mowst.fit with Mowst(multilabel=True)")
         self.classes_ = np.arange(task.num_classes)
         self.n_features_in_ = task.num_features
         settings = self.get_params()

@@ -5,8 +5,11 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from mowst.labels import label_prob, share_right
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Metric:
         higher_is_better (bool, optional): Whether a higher value is better. (default: :obj:`True`)
 
     Shapes:
-        - **prob:** :math:`(n, C)`, **y:** :math:`(n)`
+        - **prob:** :math:`(n, C)`, **y:** :math:`(n)`; of several labels, both :math:`(n, L)`
     """
 
     name: str
@@ -45,23 +48,34 @@ AnyMetric = str | Metric | Callable[..., Any]
 
 
 def accuracy(prob: Tensor, y: Tensor) -> Tensor:
-    r"""Share of the nodes whose most probable class is their label."""
+    r"""Share of the nodes whose most probable class is their label. With several labels, the mean
+    over nodes of the share of their known labels that are right.
+    """
     from torchmetrics.functional.classification import multiclass_accuracy
 
+    if y.dim() == 2:
+        return share_right(prob, y).mean()
     return multiclass_accuracy(prob, y, prob.size(1), average="micro", validate_args=False)
 
 
 def roc_auc(prob: Tensor, y: Tensor) -> Tensor:
-    r"""Area under the ROC curve for two classes, whichever of them is class 1."""
+    r"""Area under the ROC curve for two classes, whichever of them is class 1. With several labels,
+    the mean over those that have known nodes of both sides.
+    """
     from torchmetrics.functional.classification import binary_auroc
 
+    if y.dim() == 2:
+        return torch.stack([roc_auc(*pair) for pair in _list_labels(y, prob)]).mean()
     return binary_auroc(_rank_nodes(prob), y, validate_args=False)
 
 
 def f1(prob: Tensor, y: Tensor) -> Tensor:
-    r"""Macro-averaged F1 score."""
-    from torchmetrics.functional.classification import multiclass_f1_score
+    r"""Macro-averaged F1 score, over classes or labels."""
+    from torchmetrics.functional.classification import multiclass_f1_score, multilabel_f1_score
 
+    if y.dim() == 2:
+        prob = label_prob(prob)
+        return multilabel_f1_score(prob, y, y.size(1), ignore_index=-1, validate_args=False)
     return multiclass_f1_score(prob, y, prob.size(1), average="macro", validate_args=False)
 
 
@@ -141,29 +155,48 @@ def expected_score(
 
     For ROC-AUC, it is the AUC of the stacked scores :math:`[p; p']` with the sample weights
     :math:`[C; 1 - C]`. A pair of nodes then counts with the product of its weights, which is its
-    expectation. Pairs of a node with itself have one label and never count.
+    expectation. Pairs of a node with itself have one label and never count. Scores of several
+    labels are means of such scores.
 
     Args:
         metric (str, Metric or callable): The metric. F1 and metrics of one's own have no closed
             form and give :obj:`None`.
-        weak (Tensor): The class probabilities :math:`p` of the weak expert, :math:`(n, C)`.
-        strong (Tensor): The class probabilities :math:`p'` of the strong expert, :math:`(n, C)`.
-        confidence (Tensor): The confidence :math:`C_v`, :math:`(n)`.
-        y (Tensor): The labels, :math:`(n)`.
+        weak (Tensor): The class probabilities :math:`p` of the weak expert.
+        strong (Tensor): The class probabilities :math:`p'` of the strong expert.
+        confidence (Tensor): The confidence :math:`C_v`.
+        y (Tensor): The labels.
+
+    Shapes:
+        - **weak**, **strong:** :math:`(n, C)` or :math:`(n, L, 2)`
+        - **y:** :math:`(n)` or :math:`(n, L)`, **confidence:** :math:`(n)`
     """
     metric = read_metric(metric)
     if metric == "accuracy":
-        right_weak = weak.argmax(dim=-1) == y
-        right_strong = strong.argmax(dim=-1) == y
+        right_weak, right_strong = share_right(weak, y), share_right(strong, y)
         right = torch.stack([confidence * right_weak, (1 - confidence) * right_strong])
         return float(right.sum(dim=0).mean())
     if metric == "roc_auc":
         from sklearn.metrics import roc_auc_score
 
+        if y.dim() == 2:
+            share = confidence.unsqueeze(1).expand(y.shape)
+            rows = _list_labels(y, weak, strong, share)
+            return float(np.mean([expected_score(metric, *row) for row in rows]))
         score = torch.cat([_rank_nodes(weak), _rank_nodes(strong)]).numpy(force=True)
         weight = torch.cat([confidence, 1 - confidence]).numpy(force=True)
         return float(roc_auc_score(y.repeat(2).numpy(force=True), score, sample_weight=weight))
     return None
+
+
+def _list_labels(y: Tensor, *values: Tensor) -> list[tuple[Tensor, ...]]:
+    # The values and labels of the known nodes of each label that has both sides: two classes each.
+    found = []
+    for k in range(y.size(1)):
+        known = y[:, k] >= 0
+        side = y[known, k]
+        if 0 < side.sum() < side.numel():
+            found.append((*(value[known, k] for value in values), side))
+    return found
 
 
 def _rank_nodes(prob: Tensor) -> Tensor:

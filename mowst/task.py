@@ -14,7 +14,8 @@ from torch_geometric.data import Data, Dataset
 
 from mowst.convert import read_splits, repair
 from mowst.forms import read_graph
-from mowst.metrics import EXACT, AnyMetric, expected_score, find_metric, read_metric
+from mowst.labels import average_labels, count_classes, label_prob, pick_true
+from mowst.metrics import EXACT, AnyMetric, Metric, expected_score, find_metric, read_metric
 from mowst.notebook import make_html
 from mowst.official import score_by_ogb
 from mowst.validation import SPLITS, Report, Weights, find_problems, find_remarks
@@ -30,10 +31,11 @@ class GraphTask:
     Args:
         data (torch_geometric.data.Data): The graph: :obj:`x`, :obj:`edge_index`, :obj:`y`
             (:obj:`-1` for unlabelled nodes), optionally :obj:`edge_weight` and other attributes.
+            With several labels per node, :obj:`y` holds 0, 1, and :obj:`-1` for unknown labels.
             Experts whose forward names an attribute, such as :obj:`edge_attr`, get it.
         masks (dict[str, Tensor]): The disjoint, non-empty node sets :obj:`"train"`, :obj:`"val"`
             and optionally :obj:`"test"`.
-        num_classes (int): The number of classes :math:`C`.
+        num_classes (int): The number of classes :math:`C`, or of labels :math:`L`.
         metric (str, Metric or callable, optional): A key of :obj:`mowst.metrics.METRICS`, a
             :class:`~mowst.metrics.Metric`, a function :obj:`f(prob, y)` in which higher is better,
             or an object of torchmetrics. (default: :obj:`"accuracy"`)
@@ -53,7 +55,7 @@ class GraphTask:
 
     Shapes:
         - **x:** :math:`(N, F)`, **edge_index:** :math:`(2, E)`, **edge_weight:** :math:`(E)`,
-          **y:** :math:`(N)`, **masks:** :math:`(N)` each
+          **y:** :math:`(N)` or :math:`(N, L)`, **masks:** :math:`(N)` each
 
     Raises:
         ValueError: If the task cannot be trained and scored. Lists every problem with a count and
@@ -116,8 +118,8 @@ class GraphTask:
                 (default: :obj:`None`)
 
         Shapes:
-            - **masks:** :math:`(N)` or :math:`(N, S)`; **y:** :math:`(N)` or :math:`(N, 1)`,
-              integers, or floats with NaN for unlabelled nodes
+            - **masks:** :math:`(N)` or :math:`(N, S)`; **y:** :math:`(N)` or :math:`(N, 1)`, or
+              :math:`(N, L)` for several labels, integers, or floats with NaN for unlabelled nodes
         """
         if not isinstance(split, Integral):
             raise ValueError(f"split must be an integer, the column of the masks, got {split!r}")
@@ -133,11 +135,13 @@ class GraphTask:
                 masks = draw(y, split)
         else:
             masks = _select_columns(masks, split)
-        has_ids = y is not None and y.dtype == torch.int64 and y.numel() > 0
+        num_classes = 0
+        if y is not None and y.numel() > 0 and (y.dim() == 2 or y.dtype == torch.int64):
+            num_classes = count_classes(y)
         task = cls(
             data,
             masks=masks,
-            num_classes=int(y.max()) + 1 if has_ids else 0,
+            num_classes=num_classes,
             metric=metric,
             name=name,
             split=split,
@@ -155,6 +159,11 @@ class GraphTask:
     @property
     def num_features(self) -> int:
         return self.data.x.size(1)
+
+    @property
+    def multilabel(self) -> bool:
+        r"""Whether nodes have several labels, see :mod:`mowst.labels`."""
+        return self.data.y.dim() == 2
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -216,7 +225,7 @@ class GraphTask:
         return self._index[split]
 
     def labels(self, split: str) -> Tensor:
-        r"""Returns the labels of the nodes of a split, :math:`(n)`."""
+        r"""Returns the labels of the nodes of a split, :math:`(n)` or :math:`(n, L)`."""
         return self._select("y", split)
 
     def features(self, split: str) -> Tensor:
@@ -229,7 +238,8 @@ class GraphTask:
 
         Args:
             prob (Tensor): The class probabilities of all nodes, :math:`(N, C)`, or of the split's
-                nodes in the order of :meth:`index`, :math:`(n, C)`.
+                nodes in the order of :meth:`index`, :math:`(n, C)`. For several labels, the
+                probability of each, :math:`(N, L)`, or of both sides, :math:`(N, L, 2)`.
             split (str, optional): The nodes to score. (default: :obj:`"val"`)
         """
         prob = self._select_rows(prob, split)
@@ -243,8 +253,10 @@ class GraphTask:
         r"""Computes the metric as :meth:`evaluate` does, but returns a scalar on the device of
         :obj:`prob`, without a synchronisation and without the check for NaN.
         """
-        metric = find_metric(self.metric)
-        return metric(self._select_rows(prob, split), self.labels(split))
+        prob, y = self._select_rows(prob, split), self.labels(split)
+        if isinstance(self.metric, Metric):  # one of the user's own
+            prob = label_prob(prob)
+        return find_metric(self.metric)(prob, y)
 
     def expected(
         self, weak_prob: Tensor, strong_prob: Tensor, confidence: Tensor, split: str = "val"
@@ -266,13 +278,13 @@ class GraphTask:
 
     def nll(self, prob: Tensor, split: str = "val") -> Tensor:
         r"""Computes the mean negative log-likelihood :math:`-\frac{1}{n} \sum_v \log p_{v, y_v}`
-        on a split, of the class probabilities that :meth:`evaluate` takes. It is finite even if a
-        probability has underflowed to 0. With class weights it is the weighted mean, as in the
-        training loss.
+        on a split, of the class probabilities that :meth:`evaluate` takes, see
+        :func:`~mowst.labels.node_nll` for several labels. It is finite even if a probability has
+        underflowed to 0. With class weights it is the weighted mean, as in the training loss.
         """
         prob, y = self._select_rows(prob, split), self.labels(split)
-        true = prob.gather(1, y.unsqueeze(1)).squeeze(1)
-        losses = -true.clamp(min=torch.finfo(prob.dtype).tiny).log()
+        least = torch.finfo(prob.dtype).tiny
+        losses = average_labels(-pick_true(prob, y).clamp(min=least).log(), y)
         if self.class_weights is None:
             return losses.mean()
         weight = self.class_weights[y]
@@ -284,10 +296,11 @@ class GraphTask:
         return replace(self, data=copy(self.data).to(device), masks=masks)
 
     def __repr__(self) -> str:
+        kind = "labels" if self.multilabel else "classes"
         return (
             f"{type(self).__name__}({self.name}, nodes={self.num_nodes}, "
             f"edges={self.data.edge_index.size(1)}, features={self.num_features}, "
-            f"classes={self.num_classes}, metric={self.metric}, split={self.split})"
+            f"{kind}={self.num_classes}, metric={self.metric}, split={self.split})"
         )
 
     def _repr_html_(self) -> str:
@@ -295,7 +308,7 @@ class GraphTask:
             ("nodes", f"{self.num_nodes:,}"),
             ("edges", f"{self.data.edge_index.size(1):,}"),
             ("features", f"{self.num_features:,}"),
-            ("classes", self.num_classes),
+            ("labels" if self.multilabel else "classes", self.num_classes),
         ]
         rows += [(f"{split} nodes", f"{self.index(split).numel():,}") for split in self.splits]
         rows += [("split", self.split), ("metric", str(self.metric))]
@@ -318,10 +331,15 @@ class GraphTask:
     def _select_rows(self, prob: Tensor, split: str) -> Tensor:
         index = self.index(split)
         own, whole = (index.numel(), self.num_classes), (self.num_nodes, self.num_classes)
-        if prob.shape == own:
+        shape = prob.shape
+        if self.multilabel and prob.dim() == 3 and prob.size(2) == 2:
+            shape = prob.shape[:2]
+        elif self.multilabel:
+            prob = torch.stack([1 - prob, prob], dim=-1)
+        if shape == own:
             return prob
-        if prob.shape != whole:
-            got = tuple(prob.shape)
+        if shape != whole:
+            got = tuple(shape)
             raise ValueError(
                 f"'{self.name}' scores probabilities of shape {whole} or {own} ({split}), got {got}"
             )

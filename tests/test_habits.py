@@ -14,9 +14,11 @@ import torch
 import torch_geometric.nn as pyg
 import torch_geometric.transforms as T
 from sklearn.base import clone
+from torch.optim.lr_scheduler import ExponentialLR
 from torch_geometric.data import InMemoryDataset
 from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.utils import from_networkx
+from torchmetrics.classification import MulticlassCohenKappa
 
 import mowst
 from mowst.cli.commands import main
@@ -105,6 +107,8 @@ def names(data):
     edge_data.edge_attr = torch.randn(data.num_edges, 2)
     sparse_features = data.clone()
     sparse_features.x = data.x.to_sparse()
+    several_labels = data.clone()
+    several_labels.y = torch.nn.functional.one_hot(data.y, 3)
     unsplit = data.clone()
     for key in ("train_mask", "val_mask", "test_mask"):
         del unsplit[key]
@@ -116,6 +120,8 @@ def names(data):
         **{"CSV": CSV, "TensorBoard": TensorBoard, "stop_after_two": stop_after_two},
         **{"Explainer": Explainer, "GNNExplainer": GNNExplainer, "losses": []},
         **{"MowstClassifier": MowstClassifier, "clone": clone, "SGFormer": pyg.SGFormer},
+        **{"ExponentialLR": ExponentialLR, "MulticlassCohenKappa": MulticlassCohenKappa},
+        "several_labels": several_labels,
         "dataset": OneGraph(data),
         "edge_data": edge_data,
         "from_networkx": from_networkx,

@@ -245,10 +245,10 @@ PROBLEMS = {
         dict(data=graph(y=torch.arange(3))),
         r"y must be int64 of shape \(12,\), got torch.int64 of \(3,\)",
     ),
-    "float y": (dict(data=graph(y=torch.rand(N))), r"y must be int64 .* torch.float32"),
+    "float y": (dict(data=graph(y=torch.rand(N))), "y holds real numbers, of torch.float32"),
     "multilabel": (
         dict(data=graph(y=torch.ones(N, 3).long())),
-        "several labels per node are not supported",
+        r"several labels per node must be int64 of \(12, 2\), got torch.int64 of \(12, 3\)",
     ),
     "one class": (
         dict(data=graph(y=torch.zeros(N).long())),

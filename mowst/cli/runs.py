@@ -109,6 +109,8 @@ def make_predictions(
 
     from mowst.serve.predictor import Predictor
 
+    if model.multilabel:
+        raise ValueError("a table has one label per node: use model.predict_proba(data) in Python")
     found = Predictor(model, data, threshold=threshold).predict(nodes)
     with evaluating(model):
         at = nodes.to(data.x.device)

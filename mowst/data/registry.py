@@ -23,9 +23,10 @@ from mowst.data.planetoid import PLANETOID
 from mowst.data.splits import Masks, choose_split, read_split_file
 from mowst.data.transforms import transform
 from mowst.data.wikics import WIKICS
+from mowst.graph_checks import find_graph_problems
+from mowst.labels import count_classes
 from mowst.metrics import METRICS
 from mowst.task import SPLITS, GraphTask
-from mowst.validation import find_graph_problems
 
 DATASETS: dict[str, DatasetInfo] = {}
 FAMILIES = (PLANETOID, OGB, WIKICS, GNN_BENCHMARK, HETEROPHILOUS, LINKX, FLICKR, DIGITS, CSBM)
@@ -92,7 +93,7 @@ def load_task(
     return GraphTask(
         transform(data, transforms),
         masks=choose_split(data, split, draw=info.draw, published=published or None),
-        num_classes=int(data.y.max()) + 1,
+        num_classes=count_classes(data.y),
         metric=info.metric,
         name=info.name,
         split=split,

@@ -65,16 +65,22 @@ class ModelConfig:
 
 
 def build_model(
-    config: ModelConfig, *, in_channels: int, out_channels: int, num_nodes: int | None = None
+    config: ModelConfig,
+    *,
+    in_channels: int,
+    out_channels: int,
+    num_nodes: int | None = None,
+    multilabel: bool = False,
 ) -> Mowst:
     r"""Builds a freshly initialized :class:`~mowst.nn.mowst.Mowst`.
 
     Args:
         config (ModelConfig): The parts.
         in_channels (int): The number of node features.
-        out_channels (int): The number of classes.
+        out_channels (int): The number of classes, or of labels.
         num_nodes (int, optional): The number of nodes, for experts with weights per node. (default:
             :obj:`None`)
+        multilabel (bool, optional): Whether nodes have several labels. (default: :obj:`False`)
 
     Raises:
         ValueError: If a name is unknown, or a part refuses its arguments.
@@ -97,7 +103,7 @@ def build_model(
             gate_features=config.gate_features,
             **{**sizes, **config.gate_args},
         )
-    return Mowst(weak, strong, gate, config.mix, config.detach_dispersion)
+    return Mowst(weak, strong, gate, config.mix, config.detach_dispersion, multilabel)
 
 
 def build_expert(

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mowst.labels import label_logits
 from mowst.nn.conditional import (
     extract_subgraph,
     find_fastest_form,
@@ -40,6 +41,7 @@ def call_expert(
     nodes: Tensor | None = None,
     cache: LayerCache | None = None,
     trace: Trace | None = None,
+    multilabel: bool = False,
     **kwargs: Any,
 ) -> Tensor:
     r"""Returns the logits of an expert for all nodes or for some, as :obj:`expert(x)` or
@@ -69,17 +71,20 @@ def call_expert(
             how many nodes are computed at a time. (default: :obj:`None`)
         trace (list, optional): Collects the number of nodes and edges of each layer that ran for
             some nodes. (default: :obj:`None`)
+        multilabel (bool, optional): If set to :obj:`True`, the expert returns a logit for each of
+            several labels. (default: :obj:`False`)
         **kwargs (optional): Additional arguments of the expert, next to the tensors of a
             :class:`~mowst.sparse.graph.Graph` that its forward names.
 
     Returns:
-        torch.Tensor: Logits in the precision of the features. The one logit of a binary expert is
-            expanded to two.
+        torch.Tensor: Logits in the precision of the features. The one logit of a binary expert, or
+            of each label, is expanded to two.
 
     Shapes:
         - **x:** :math:`(N, F)`, **edge_index:** :math:`(2, E)`, **edge_weight:** :math:`(E)`,
           **nodes:** :math:`(n)`
-        - **output:** :math:`(N, C)` or :math:`(n, C)`
+        - **output:** :math:`(N, C)` or :math:`(n, C)`, or of several labels :math:`(N, L, 2)` or
+          :math:`(n, L, 2)`
 
     Raises:
         ValueError: If edge weights are given to an expert that takes the graph but cannot use
@@ -123,7 +128,8 @@ def call_expert(
         logits = _run_rows(expert, x, nodes, cache)
     else:
         logits = _run_some(expert, x, edge_index, edge_weight, nodes, cache, trace, kwargs)
-    return two_class_logits(logits.to(x.dtype) if x.dtype.is_floating_point else logits)
+    expand = label_logits if multilabel else two_class_logits
+    return expand(logits.to(x.dtype) if x.dtype.is_floating_point else logits)
 
 
 def call_gate(gate: torch.nn.Module, logits: Tensor, x: Features | Tensor) -> Tensor:

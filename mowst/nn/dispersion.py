@@ -1,4 +1,13 @@
-r"""The dispersion of a prediction: 0 at the uniform vector, 1 at a one-hot vector, and convex."""
+r"""The dispersion of a prediction: 0 at the uniform vector, 1 at a one-hot vector, and convex.
+
+The dispersion of a node with :math:`L` labels is the mean of those of its two-class predictions,
+
+.. math::
+    D(\mathbf{p}_v) = \frac{1}{L} \sum_{l=1}^{L} D \left( [1 - p_{v, l}, \, p_{v, l}] \right),
+
+which is 0 where each :math:`p_{v, l} = 1/2`, 1 where each label is certain, and convex. For the
+variance it is the mean of :math:`(2 \, p_{v, l} - 1)^2`.
+"""
 
 import math
 from collections.abc import Callable
@@ -6,18 +15,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mowst.labels import average_labels
+
 
 def two_class_logits(logits: Tensor) -> Tensor:
     r"""Expands the one logit :math:`z` of a binary output to the two logits :math:`[0, z]` of the
-    same distribution. Returns logits of two or more classes as they are.
+    same distribution. Returns logits of two or more classes, or of several labels, as they are.
 
     Shapes:
-        - **logits:** :math:`(N)`, :math:`(N, 1)` or :math:`(N, C)`
-        - **output:** :math:`(N, 2)` or :math:`(N, C)`
+        - **logits:** :math:`(N)`, :math:`(N, 1)`, :math:`(N, C)` or :math:`(N, L, 2)`
+        - **output:** :math:`(N, 2)`, :math:`(N, C)` or :math:`(N, L, 2)`
 
     Raises:
-        ValueError: If the logits have neither one nor two dimensions.
+        ValueError: If the logits are of another shape.
     """
+    if logits.dim() == 3 and logits.size(2) == 2:
+        return logits
     if logits.dim() not in (1, 2):
         raise ValueError(
             f"logits must have shape [N, C] (or [N] for two classes), got {list(logits.shape)}"
@@ -44,13 +57,13 @@ def variance_dispersion(logits: Tensor) -> Tensor:
 
     Shapes:
         - **logits:** :math:`(N, n)`, or :math:`(N)` or :math:`(N, 1)` for the one logit of two
-          classes
+          classes, or :math:`(N, L, 2)` for several labels
         - **output:** :math:`(N)`
     """
     prob = _check_classes(logits).softmax(dim=-1)
     num_classes = prob.size(-1)
     squares = (prob - 1 / num_classes).square().sum(dim=-1)
-    return (squares * (num_classes / (num_classes - 1))).clamp(max=1)
+    return average_labels((squares * (num_classes / (num_classes - 1))).clamp(max=1))
 
 
 def entropy_dispersion(logits: Tensor) -> Tensor:
@@ -69,12 +82,12 @@ def entropy_dispersion(logits: Tensor) -> Tensor:
 
     Shapes:
         - **logits:** :math:`(N, n)`, or :math:`(N)` or :math:`(N, 1)` for the one logit of two
-          classes
+          classes, or :math:`(N, L, 2)` for several labels
         - **output:** :math:`(N)`
     """
     log_prob = _check_classes(logits).log_softmax(dim=-1)
     entropy = -(log_prob.exp() * log_prob).sum(dim=-1)
-    return (1 - entropy / math.log(log_prob.size(-1))).clamp(0, 1)
+    return average_labels((1 - entropy / math.log(log_prob.size(-1))).clamp(0, 1))
 
 
 DISPERSIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -96,7 +109,7 @@ def resolve_dispersion(name: str) -> Callable[[Tensor], Tensor]:
 
 def _check_classes(logits: Tensor) -> Tensor:
     logits = two_class_logits(logits)
-    if logits.size(1) < 2:
+    if logits.size(-1) < 2:
         raise ValueError(
             f"dispersion needs at least two classes, got logits of shape {list(logits.shape)}"
         )

@@ -1,8 +1,9 @@
 r"""Gates: the dispersion of the weak prediction, mapped to a confidence in :math:`[0, 1]`.
 
 A gate is any module :obj:`gate(logits)` or :obj:`gate(logits, x=x)` that maps weak logits of shape
-:math:`(N, C)` to a confidence of shape :math:`(N)`. These gates follow the
-`"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_ paper.
+:math:`(N, C)`, or :math:`(N, L, 2)` for several labels, to a confidence of shape :math:`(N)`. These
+gates follow the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_
+paper.
 """
 
 import torch

@@ -146,7 +146,7 @@ class LogitGate(_Gate):
     not zero at the uniform one, so nothing biases it to the strong expert.
 
     Args:
-        num_classes (int): Number of classes.
+        num_classes (int): Number of classes, or of labels.
         hidden_channels (int, optional): Width of the hidden layers. (default: :obj:`64`)
         num_layers (int, optional): Number of linear layers. (default: :obj:`2`)
         dropout (float, optional): Dropout probability. (default: :obj:`0.5`)
@@ -163,6 +163,8 @@ class LogitGate(_Gate):
 
     def forward(self, logits: Tensor) -> Tensor:
         logits = two_class_logits(logits)
+        if logits.dim() == 3:
+            logits = logits[..., 1] - logits[..., 0]  # of each label
         if logits.size(-1) != self.num_classes:
             raise ValueError(
                 f"this gate reads the logits of {self.num_classes} classes, got {logits.size(-1)}"

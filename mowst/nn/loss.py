@@ -3,8 +3,8 @@ r"""The training losses of the paper, as means over nodes."""
 from typing import Protocol
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy, nll_loss
 
+from mowst.labels import mean_nll, node_nll
 from mowst.nn.mixture import mix_values, mixture_log_prob
 
 
@@ -31,8 +31,9 @@ def mowst_loss(
         L = \frac{1}{|V|} \sum_{v \in V} C_v \, \ell(\mathbf{p}_v, y_v) + (1 - C_v) \,
         \ell(\mathbf{p}'_v, y_v)
 
-    where :math:`\ell` is the cross-entropy, :math:`\mathbf{p}` the weak and :math:`\mathbf{p}'` the
-    strong prediction and :math:`C` the confidence. It is the expected loss when the weak expert
+    where :math:`\ell` is the cross-entropy, or with several labels the mean binary cross-entropy
+    (:func:`~mowst.labels.node_nll`), :math:`\mathbf{p}` the weak and :math:`\mathbf{p}'` the strong
+    prediction and :math:`C` the confidence. It is the expected loss when the weak expert
     predicts node :math:`v` with probability :math:`C_v` and the strong expert otherwise.
 
     Args:
@@ -45,8 +46,9 @@ def mowst_loss(
                 :obj:`None`)
 
     Shapes:
-        - **out.weak**, **out.strong:** logits :math:`(N, C)`, **out.confidence:** :math:`(N)`
-        - **y:** :math:`(N)`, **class_weight:** :math:`(C)`
+        - **out.weak**, **out.strong:** logits :math:`(N, C)` or :math:`(N, L, 2)`,
+          **out.confidence:** :math:`(N)`
+        - **y:** :math:`(N)` or :math:`(N, L)`, **class_weight:** :math:`(C)`
     """
     weak, strong, confidence, y = _select(out, y, mask)
     losses = mix_values(_cross_entropies(weak, y), _cross_entropies(strong, y), confidence)
@@ -90,7 +92,7 @@ def mowst_star_loss(
             :obj:`"prob"`)
     """
     weak, strong, confidence, y = _select(out, y, mask)
-    return nll_loss(mixture_log_prob(weak, strong, confidence, mix), y, weight=class_weight)
+    return mean_nll(mixture_log_prob(weak, strong, confidence, mix), y, class_weight)
 
 
 def _select(
@@ -102,11 +104,11 @@ def _select(
 
 
 def _cross_entropies(logits: Tensor, y: Tensor) -> Tensor:
-    return cross_entropy(logits, y, reduction="none")
+    return node_nll(logits.log_softmax(dim=-1), y)
 
 
 def _mean(losses: Tensor, y: Tensor, class_weight: Tensor | None) -> Tensor:
     if class_weight is None:
-        return losses.sum() / y.numel()
+        return losses.sum() / y.size(0)
     weight = class_weight[y]
     return (weight * losses).sum() / weight.sum()

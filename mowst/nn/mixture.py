@@ -15,10 +15,10 @@ def mix_values(weak: Tensor, strong: Tensor, confidence: Tensor) -> Tensor:
         C_v \, \mathbf{a}_v + (1 - C_v) \, \mathbf{b}_v
 
     Shapes:
-        - **weak**, **strong:** :math:`(N)` or :math:`(N, C)`
+        - **weak**, **strong:** :math:`(N)`, :math:`(N, C)` or :math:`(N, L, 2)`
         - **confidence:** :math:`(N)`
     """
-    share = confidence.unsqueeze(-1) if weak.dim() == 2 else confidence
+    share = _spread(confidence, weak)
     return share * weak + (1 - share) * strong
 
 
@@ -26,9 +26,9 @@ def mixture_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str = "p
     r"""Returns the class probabilities of the mixture, see :func:`mixture_log_prob`.
 
     Shapes:
-        - **weak**, **strong:** logits :math:`(N, C)`
+        - **weak**, **strong:** logits :math:`(N, C)` or :math:`(N, L, 2)`
         - **confidence:** :math:`(N)`
-        - **output:** :math:`(N, C)`
+        - **output:** as the logits
     """
     if mix == "logit":
         return mix_values(weak, strong, confidence).softmax(dim=-1)
@@ -58,13 +58,13 @@ def mixture_log_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str 
         mix (str, optional): :obj:`"prob"` or :obj:`"logit"`. (default: :obj:`"prob"`)
 
     Shapes:
-        - **weak**, **strong:** :math:`(N, C)`
+        - **weak**, **strong:** :math:`(N, C)` or :math:`(N, L, 2)`
         - **confidence:** :math:`(N)`
-        - **output:** :math:`(N, C)`
+        - **output:** as the logits
     """
     if mix == "logit":
         return mix_values(weak, strong, confidence).log_softmax(dim=-1)
-    share = confidence.unsqueeze(-1)
+    share = _spread(confidence, weak)
     return torch.logaddexp(
         _log_share(share) + weak.log_softmax(dim=-1),
         _log_share(1 - share) + strong.log_softmax(dim=-1),
@@ -72,17 +72,18 @@ def mixture_log_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str 
 
 
 def most_probable(values: Tensor) -> Tensor:
-    r"""Returns the class of the largest probability or logit of each row.
+    r"""Returns the class of the largest probability or logit of each row. For several labels, it is
+    0 or 1 for each.
 
     Shapes:
-        - **values:** :math:`(N, C)`
-        - **output:** :math:`(N)`
+        - **values:** :math:`(N, C)` or :math:`(N, L, 2)`
+        - **output:** :math:`(N)` or :math:`(N, L)`
 
     Raises:
         FloatingPointError: If a value is NaN, which :func:`torch.argmax` would return as the
             largest.
     """
-    count = int(values.isnan().any(dim=-1).sum())
+    count = int(values.isnan().flatten(start_dim=1).any(dim=-1).sum())
     if count > 0:
         raise FloatingPointError(f"{count} of {values.size(0)} predictions are NaN")
     return values.argmax(dim=-1)
@@ -100,6 +101,13 @@ def candidate_mixes(mix: str) -> tuple[str, ...]:
     if mix not in MIXES:
         raise ValueError(f"unknown mix '{mix}', choose from {['auto', *MIXES]}")
     return (mix,)
+
+
+def _spread(confidence: Tensor, values: Tensor) -> Tensor:
+    # The confidence of each node, with as many dimensions as the values.
+    for _ in range(values.dim() - 1):
+        confidence = confidence.unsqueeze(-1)
+    return confidence
 
 
 def _log_share(share: Tensor) -> Tensor:

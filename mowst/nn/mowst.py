@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn.inits import reset
 
+from mowst.labels import label_prob
 from mowst.nn.call import call_expert, call_gate
 from mowst.nn.evaluating import evaluating
 from mowst.nn.loss import mowst_loss
@@ -29,9 +30,10 @@ class MowstOutput(NamedTuple):
     r"""The output of :class:`Mowst`.
 
     Shapes:
-        - **prob:** class probabilities of the prediction :math:`(N, C)`
+        - **prob:** class probabilities of the prediction :math:`(N, C)`, or of several labels
+          :math:`(N, L, 2)`
         - **confidence:** share :math:`C_v` of the weak expert in the prediction :math:`(N)`
-        - **weak**, **strong:** logits :math:`(N, C)`
+        - **weak**, **strong:** logits :math:`(N, C)`, or of several labels :math:`(N, L, 2)`
     """
 
     prob: Tensor
@@ -77,6 +79,11 @@ class Mowst(torch.nn.Module):
             (default: :obj:`"auto"`)
         detach_dispersion (bool, optional): If set to :obj:`True`, no gradient reaches the weak
             expert through the gate. (default: :obj:`False`)
+        multilabel (bool, optional): If set to :obj:`True`, nodes have several labels: the experts
+            return a logit :math:`z_l` for each of :math:`L` labels, with the probability
+            :math:`\sigma(z_l)`. The logits are expanded to :math:`[0, z_l]` of shape
+            :math:`(N, L, 2)`, see :mod:`mowst.labels`, also for the gate, which returns one
+            confidence for each node. (default: :obj:`False`)
 
     Shapes:
         - **input:** node features :math:`(N, F)`, edge indices :math:`(2, E)`, edge weights
@@ -84,7 +91,8 @@ class Mowst(torch.nn.Module):
         - **output:** a :class:`MowstOutput`
 
     Raises:
-        ValueError: If :obj:`mix` or the name of the gate is unknown, or the gate needs sizes.
+        ValueError: If :obj:`mix` or the name of the gate is unknown, the gate needs sizes, or an
+            expert is a mixture for labels of another kind.
     """
 
     def __init__(
@@ -94,8 +102,14 @@ class Mowst(torch.nn.Module):
         gate: torch.nn.Module | str = "monotone",
         mix: str = "auto",
         detach_dispersion: bool = False,
+        multilabel: bool = False,
     ) -> None:
         super().__init__()
+        self.multilabel: bool = multilabel
+        for expert in (unwrap(weak), unwrap(strong)):
+            if isinstance(expert, Mowst) and expert.multilabel != multilabel:
+                given = f"multilabel={multilabel}, its expert {expert!r} has {not multilabel}"
+                raise ValueError(f"a mixture and its experts have labels of one kind: {given}")
         self.weak = weak
         self.strong = strong
         self.gate = _build_gate(gate) if isinstance(gate, str) else gate
@@ -179,7 +193,7 @@ class Mowst(torch.nn.Module):
         if route == "mixture":
             confidence = self.confidence(weak, x if nodes is None else x[nodes])
         else:
-            confidence = torch.full_like(weak[:, 0], float(route == "weak"))
+            confidence = weak.new_full(weak.shape[:1], float(route == "weak"))
         strong = self.logits("strong", x, edge_index, edge_weight, nodes=nodes, **of["strong"])
         return MowstOutput(self.mixture(weak, strong, confidence), confidence, weak, strong)
 
@@ -200,6 +214,7 @@ class Mowst(torch.nn.Module):
             x, edge_index, edge_weight: See :meth:`forward`.
             **kwargs (optional): Additional arguments of :func:`~mowst.nn.call.call_expert`.
         """
+        kwargs["multilabel"] = self.multilabel
         out = call_expert(getattr(self, expert), x, edge_index, edge_weight, **kwargs)
         temperature = self.temperatures[expert]
         return out if temperature == 1 else out / temperature
@@ -256,18 +271,13 @@ class Mowst(torch.nn.Module):
         edge_weight: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        r"""Returns the class probabilities of shape :math:`(N, C)` under the :attr:`route`, in
-        evaluation mode.
+        r"""Returns the class probabilities of shape :math:`(N, C)`, or the probability of each of
+        several labels of shape :math:`(N, L)`, under the :attr:`route`, in evaluation mode.
 
         Args:
             x, edge_index, edge_weight, **kwargs: See :meth:`predict`.
         """
-        x, edge_index, edge_weight = self._unpack(x, edge_index, edge_weight)
-        with evaluating(self):
-            if self.route == "mixture":
-                return self.outputs(x, edge_index, edge_weight, **kwargs).prob
-            more = self._split_arguments(kwargs)[self.route]
-            return self.logits(self.route, x, edge_index, edge_weight, **more).softmax(dim=-1)
+        return label_prob(self._predict_prob(x, edge_index, edge_weight, **kwargs))
 
     @torch.no_grad()
     def predict(
@@ -282,7 +292,8 @@ class Mowst(torch.nn.Module):
         generator: torch.Generator | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        r"""Returns the predicted classes of shape :math:`(N)` in evaluation mode.
+        r"""Returns the predicted classes of shape :math:`(N)`, or 0 or 1 for each of several labels
+        of shape :math:`(N, L)`, in evaluation mode.
 
         By default the prediction follows the :attr:`route`. With :obj:`threshold`, :obj:`budget` or
         :obj:`sample`, the confidence decides for each node which of the two experts predicts it,
@@ -313,7 +324,7 @@ class Mowst(torch.nn.Module):
         """
         rule = routing_rule(threshold, budget, sample, generator)
         if rule is None:
-            return most_probable(self.predict_proba(x, edge_index, edge_weight, **kwargs))
+            return most_probable(self._predict_prob(x, edge_index, edge_weight, **kwargs))
         features, edge_index, edge_weight = self._unpack(x, edge_index, edge_weight)
         of = self._split_arguments(kwargs)
         with evaluating(self):
@@ -381,6 +392,7 @@ class Mowst(torch.nn.Module):
         settings = {
             "mixes": list(self.mixes),
             "detach_dispersion": self.detach_dispersion,
+            "multilabel": self.multilabel,
             **self.get_extra_state(),
         }
         return settings | {name: describe(getattr(self, name)) for name in PARTS}
@@ -404,7 +416,8 @@ class Mowst(torch.nn.Module):
                 made[name] = cls.rebuild(spec[name]["mixture"], trust=trust)
             else:
                 made[name] = rebuild_part(spec[name], role=name, trust=trust)
-        model = cls(made["weak"], made["strong"], made["gate"])
+        multilabel = spec.get("multilabel", False)
+        model = cls(made["weak"], made["strong"], made["gate"], multilabel=multilabel)
         model.detach_dispersion = spec["detach_dispersion"]
         model.mixes = tuple(spec["mixes"])
         model.set_extra_state(spec)
@@ -417,6 +430,16 @@ class Mowst(torch.nn.Module):
         self.route = state["route"]
         (self.mix,) = candidate_mixes(state["mix"])
         self.temperatures = dict(state["temperatures"])
+
+    def _predict_prob(
+        self, x: Any, edge_index: Any, edge_weight: Tensor | None, **kwargs: Any
+    ) -> Tensor:
+        x, edge_index, edge_weight = self._unpack(x, edge_index, edge_weight)
+        with evaluating(self):
+            if self.route == "mixture":
+                return self.outputs(x, edge_index, edge_weight, **kwargs).prob
+            more = self._split_arguments(kwargs)[self.route]
+            return self.logits(self.route, x, edge_index, edge_weight, **more).softmax(dim=-1)
 
     def _split_arguments(self, kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         # The arguments of each expert. What no forward names is for the strong expert.
@@ -443,7 +466,8 @@ class Mowst(torch.nn.Module):
 
     def __repr__(self) -> str:
         inner = ", ".join(f"{name}={_describe_in_line(getattr(self, name))}" for name in PARTS)
-        return f"{type(self).__name__}({inner}, mix='{self.mix}')"
+        kind = ", multilabel=True" if self.multilabel else ""
+        return f"{type(self).__name__}({inner}, mix='{self.mix}'{kind})"
 
 
 class _OneOutput(torch.nn.Module):

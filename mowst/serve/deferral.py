@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mowst.labels import average_labels, pick_true, share_right
 from mowst.metrics import EXACT, AnyMetric, expected_score, read_metric
 from mowst.nn.dispersion import entropy_dispersion, variance_dispersion
 from mowst.nn.evaluating import evaluating
@@ -83,7 +84,8 @@ def deferral_curves(
 
     The oracle knows the labels. For accuracy, it defers first where only the strong expert is right
     and last where only the weak one is, and no signal is above it. For ROC-AUC, it goes by how much
-    more the strong expert gives to the true class, and no routing is above its best share.
+    more the strong expert gives to the true class, and no routing is above its best share. With
+    several labels, both are means over the labels of a node.
 
     Args:
         model (Mowst): The trained model.
@@ -132,21 +134,22 @@ def deferral_report(
     report = curves.loc[list(shares)].T.rename(columns=lambda share: f"{100 * share:g} %")
     report["area"] = np.trapezoid(curves, curves.index, axis=0)
     report["needed"] = 100 * near.idxmax().where(near.any())
-    right = probs[0].argmax(dim=-1) == task.labels(split).cpu()
+    right = share_right(probs[0], task.labels(split).cpu())
     return report.join(score_signals(right, signals)).rename_axis(index="deferred by")
 
 
 def score_signals(right: Tensor, signals: Mapping[str, Tensor]) -> "pd.DataFrame":
     r"""Returns the columns "caught" and "needless" of :func:`deferral_report`, from signals and
-    whether the weak prediction is right, each of shape :math:`(n)`.
+    whether the weak prediction is right (the share of its labels, if there are several), each of
+    shape :math:`(n)`.
     """
     import pandas as pd
 
     share = float((signals["gate"] < 0.5).double().mean())
-    rows = {}
+    rows, right = {}, right.double()
     for name, signal in signals.items():
         deferred = 100 * defer_probability(signal, share)
-        rows[name] = (float(deferred[~right].mean()), float(deferred[right].mean()))
+        rows[name] = [float((deferred * of).sum() / of.sum()) for of in (1 - right, right)]
     return pd.DataFrame.from_dict(rows, orient="index", columns=["caught", "needless"])
 
 
@@ -203,9 +206,9 @@ def make_bounds(metric: AnyMetric, probs: Sequence[Tensor], y: Tensor) -> dict[s
     :math:`(n)`, from weak and strong class probabilities :math:`(n, C)` and labels :math:`(n)`.
     """
     if metric == "accuracy":
-        weak, strong = ((prob.argmax(dim=-1) == y).float() for prob in probs)
+        weak, strong = (share_right(prob, y) for prob in probs)
     else:
-        weak, strong = (prob[torch.arange(len(y)), y] for prob in probs)
+        weak, strong = (average_labels(pick_true(prob, y), y) for prob in probs)
     return {"random": torch.zeros(len(y)), "oracle": weak - strong}
 
 
@@ -223,7 +226,7 @@ def _predict_split(
         "gate": confidence.cpu(),
         "variance": variance_dispersion(weak).cpu(),
         "entropy": entropy_dispersion(weak).cpu(),
-        "max probability": probs[0].amax(dim=-1),
+        "max probability": average_labels(probs[0].amax(dim=-1)),
     }
     signals.update(make_bounds(task.metric, probs, task.labels(split).cpu()))
     return probs, signals, score

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from mowst.labels import label_prob
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.nn.routing import route_nodes, routing_rule
@@ -46,8 +47,8 @@ class Prediction(NamedTuple):
     r"""The result of :meth:`Predictor.predict`.
 
     Shapes:
-        - **labels:** predicted classes :math:`(n)`
-        - **prob:** class probabilities :math:`(n, C)`
+        - **labels:** predicted classes :math:`(n)`, or 0 or 1 for several labels :math:`(n, L)`
+        - **prob:** class probabilities :math:`(n, C)`, or those of several labels :math:`(n, L)`
         - **deferred:** whether the strong expert ran for the node :math:`(n)`
     """
 
@@ -163,7 +164,8 @@ class Predictor:
         prob = prob[back]
         milliseconds = 1000 * (time.perf_counter() - start)
         statistics = Statistics(nodes.numel(), share, touched_nodes, touched_edges, milliseconds)
-        return Prediction(prob.argmax(dim=-1), prob, deferred[back], statistics)
+        labels = prob.argmax(dim=-1)
+        return Prediction(labels, label_prob(prob), deferred[back], statistics)
 
     @_lock
     def add_nodes(self, x: Tensor, **tensors: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mowst.labels import is_labelled, share_right
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
 from mowst.nn.signature import make_graph
@@ -50,9 +51,10 @@ def choose_threshold(
 
     `"Learn then Test" <https://arxiv.org/abs/2110.01052>`_ with a fixed sequence of tests goes down
     from deferring all nodes and stops at the first threshold that fails. With :math:`d_v \in
-    \{-1, 0, 1\}` the right predictions lost at node :math:`v`, the hypothesis :math:`\mathbb{E}[d]
-    > m` is rejected when the capital of a bet against it (`"Estimating means of bounded random
-    variables by betting" <https://arxiv.org/abs/2010.09686>`_)
+    [-1, 1]` the right predictions lost at node :math:`v`, as a share of its labels if it has
+    several, the hypothesis :math:`\mathbb{E}[d] > m` is rejected when the capital of a bet against
+    it (`"Estimating means of bounded random variables by betting"
+    <https://arxiv.org/abs/2010.09686>`_)
 
     .. math::
         K_n = \prod_{v=1}^{n} \left( 1 + \lambda_v (m - d_v) \right), \qquad
@@ -86,7 +88,7 @@ def choose_threshold(
         out = model.outputs(data.x, make_graph(model, data), nodes=nodes)
     right = {}
     for name, values in (("mixture", out.prob), ("weak", out.weak), ("strong", out.strong)):
-        right[name] = (values.argmax(dim=-1) == y).long().numpy(force=True)
+        right[name] = share_right(values, y).double().numpy(force=True)
     policies = right["weak"], right["strong"], right[reference]
     confidence = out.confidence.numpy(force=True)
     return choose(*policies, confidence, max_drop, delta, num_candidates)
@@ -101,8 +103,9 @@ def choose(
     delta: float,
     num_candidates: int = 100,
 ) -> Choice:
-    r"""Returns the choice from which nodes are right (0 or 1) under the weak expert, the strong
-    expert and the reference, and from the confidence, each of shape :math:`(n)`.
+    r"""Returns the choice from which nodes are right (0 or 1, or the share of right labels) under
+    the weak expert, the strong expert and the reference, and from the confidence, each of shape
+    :math:`(n)`.
     """
     # A bet needs the nodes in an order that is independent of them.
     order = np.random.default_rng(0).permutation(len(confidence))
@@ -148,7 +151,7 @@ def _estimate_needed(lost: np.ndarray, max_drop: float, delta: float) -> int | N
 def _check_nodes(task: GraphTask, nodes: Tensor | None) -> Tensor:
     used = task.masks["train"] | task.masks["val"]
     if nodes is None:
-        free = (task.data.y >= 0) & ~used
+        free = is_labelled(task.data.y) & ~used
         if "test" in task.masks:
             free &= ~task.masks["test"]
         nodes = free.nonzero().view(-1)
@@ -161,7 +164,7 @@ def _check_nodes(task: GraphTask, nodes: Tensor | None) -> Tensor:
         raise ValueError(
             f"{count} of {nodes.numel()} calibration nodes trained or selected the model"
         )
-    count = int((task.data.y[nodes] < 0).sum())
+    count = int((~is_labelled(task.data.y[nodes])).sum())
     if count > 0:
         raise ValueError(f"{count} of {nodes.numel()} calibration nodes have no label")
     return nodes

@@ -204,7 +204,8 @@ def hide_test_nodes(task: GraphTask) -> GraphTask:
     task = task.visible
     masks = {split: task.masks[split] for split in ("train", "val")}
     data = copy(task.data)
-    data.y = data.y.where(masks["train"] | masks["val"], -1)
+    data.y = data.y.clone()
+    data.y[~(masks["train"] | masks["val"])] = -1
     return replace(task, data=data, masks=masks, inductive=False)
 
 

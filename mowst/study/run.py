@@ -57,6 +57,8 @@ def run_one(
     """
     started, made_by = time.perf_counter(), environment()
     task = load_run_task(spec.data, spec.split, spec.settings, root)
+    if task.multilabel:
+        raise ValueError(f"'{task.name}' has several labels per node; train it with mowst.fit")
     seed_everything(spec.seed)
     model = build_run_model(spec, task)
     histogram = ConfidenceHistogram(task)
@@ -124,6 +126,7 @@ def build_run_model(spec: RunSpec, task: GraphTask) -> Mowst:
         in_channels=task.num_features,
         out_channels=task.num_classes,
         num_nodes=task.num_nodes,
+        multilabel=task.multilabel,
     )
 
 

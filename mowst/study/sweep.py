@@ -66,8 +66,8 @@ def sweep(
     its user attribute :obj:`"stopped"`, at its time limit, if it diverges, or if memory runs out.
 
     With a second objective, the values of a trial are the metric of the task, which is maximized
-    (negated if lower is better), and the share of deferred validation nodes, which is minimized. The best trials are the Pareto
-    front, see :func:`~mowst.study.best_row`.
+    (negated if lower is better), and the share of deferred validation nodes, which is minimized.
+    The best trials are the Pareto front, see :func:`~mowst.study.best_row`.
 
     Args:
         data (str): A data set or folder, see :func:`mowst.load_task`.

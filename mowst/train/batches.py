@@ -108,15 +108,16 @@ class Batches:
         self.inputs = inputs
         self.reads_graph = reads_graph
         y, weight = task.labels("train"), task.class_weights
-        self._weights = (
-            torch.ones_like(y, dtype=torch.float64) if weight is None else weight.double()[y]
-        )
+        if weight is None:
+            self._weights = torch.ones(y.size(0), dtype=torch.float64, device=y.device)
+        else:
+            self._weights = weight.double()[y]
         self._take_nodes = RowTaker(inputs.x)
         self._take_train = RowTaker(inputs.train_rows)
         self._sampler: Callable[[Tensor], Tensor] | None = None
         if reads_graph:
             self._row_of = torch.full((task.num_nodes,), -1, device=y.device)
-            self._row_of[task.index("train")] = torch.arange(y.numel(), device=y.device)
+            self._row_of[task.index("train")] = torch.arange(y.size(0), device=y.device)
         if reads_graph and config.batches == "neighbor":
             self._sampler = make_sampler(inputs.graph, config.num_neighbors or NUM_NEIGHBORS)
 

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from mowst.labels import flatten_labels
+
 MAX_STEPS = 32
 LARGEST = math.exp(3)
 
@@ -44,11 +46,15 @@ def minimise_nll(
         tolerance (float): The relative step at which the search ends.
 
     Shapes:
-        - **z:** :math:`(n, C)`, **y:** :math:`(n)`, **class_weight:** :math:`(C)`
+        - **z:** :math:`(n, C)`, **y:** :math:`(n)`, **class_weight:** :math:`(C)`; or
+          :math:`(n, L, 2)` and :math:`(n, L)`
     """
-    share = (
-        torch.ones_like(y, dtype=z.dtype) if class_weight is None else class_weight.to(z.dtype)[y]
-    )
+    if y.dim() == 2:
+        z, y, share = flatten_labels(z, y)
+    elif class_weight is None:
+        share = torch.ones_like(y, dtype=z.dtype)
+    else:
+        share = class_weight.to(z.dtype)[y]
     share, label = share / share.sum(), y.unsqueeze(1)
     true = z.gather(1, label).squeeze(1)
     b = best = z.new_ones(())

@@ -54,6 +54,12 @@ def check_model(model: Mowst, task: GraphTask, method: Method, config: TrainConf
             logger.warning(
                 "the %s expert has no learnable parameters: its stages are skipped", name
             )
+    if model.multilabel != task.multilabel:
+        kind = "several labels" if task.multilabel else "one class"
+        raise ValueError(
+            f"the nodes of '{task.name}' have {kind} each: build the model with "
+            f"multilabel={task.multilabel}"
+        )
     inputs = TaskInputs(model, task.visible)
     with evaluating(model):
         for name in EXPERTS:

@@ -18,7 +18,7 @@ class Prediction(NamedTuple):
     r"""What the model predicts on the validation nodes.
 
     Shapes:
-        - **prob:** class probabilities :math:`(n, C)`
+        - **prob:** class probabilities :math:`(n, C)` or :math:`(n, L, 2)`
         - **confidence:** :math:`(n)`
     """
 
@@ -91,7 +91,8 @@ class StageForward:
         if self.stage.predicts == "mixture":
             return Prediction(self.model.mixture(*out), out.confidence)
         prob = getattr(out, self.stage.predicts).softmax(dim=-1)
-        return Prediction(prob, torch.full_like(prob[:, 0], float(self.stage.predicts == "weak")))
+        confidence = prob.new_full(prob.shape[:1], float(self.stage.predicts == "weak"))
+        return Prediction(prob, confidence)
 
     @torch.no_grad()
     def _compute_constants(self) -> None:

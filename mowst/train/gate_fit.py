@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import nll_loss
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from mowst.labels import mean_nll, node_nll
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mixture import MIXES, candidate_mixes, mixture_log_prob
 from mowst.nn.mowst import EXPERTS, Mowst
@@ -101,8 +101,8 @@ def fit_gate(
         val = _ValidationRows(weak, strong, inputs.val_rows.x, y)
         fit = _Fit(model, weight, y.device)
         log_prob = {choice: torch.empty_like(val.weak) for choice in choices}
-        splitter = KFold(min(folds, y.numel()), shuffle=True, random_state=0)
-        for seen, held_out in splitter.split(np.arange(y.numel())):
+        splitter = KFold(min(folds, y.size(0)), shuffle=True, random_state=0)
+        for seen, held_out in splitter.split(np.arange(y.size(0))):
             seen_rows = val.select(torch.from_numpy(seen).to(y.device))
             held_out_ids = torch.from_numpy(held_out).to(y.device)
             held_out_rows = val.select(held_out_ids)
@@ -110,10 +110,11 @@ def fit_gate(
                 fit.fit(choice, seen_rows)
                 with torch.no_grad():
                     log_prob[choice][held_out_ids] = fit.log_prob(choice, held_out_rows)
-        scale = 1.0 if weight is None else 1 / weight[y].mean()
         losses = {}
         for choice in choices:
-            losses[choice] = nll_loss(log_prob[choice], y, weight=weight, reduction="none") * scale
+            losses[choice] = node_nll(log_prob[choice], y)
+            if weight is not None:
+                losses[choice] = losses[choice] * weight[y] * (1 / weight[y].mean())
         chosen = _choose(losses)
         fit.fit(chosen, val)
     model.temperatures = dict(zip(EXPERTS, fit.log_temperatures.exp().tolist(), strict=True))
@@ -200,9 +201,9 @@ class _Fit:
 
         def compute_loss(values: np.ndarray) -> tuple[float, np.ndarray]:
             vector_to_parameters(torch.from_numpy(values).to(centre), parameters)
-            fitted = nll_loss(self.log_prob(choice, rows), rows.y, weight=self.weight)
+            fitted = mean_nll(self.log_prob(choice, rows), rows.y, self.weight)
             shift = parameters_to_vector(parameters) - centre
-            value = fitted + shift.square().sum() / (2 * rows.y.numel())
+            value = fitted + shift.square().sum() / (2 * rows.y.size(0))
             slope = torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, parameters)])
             return float(value.detach()), slope.cpu().numpy().astype(np.float64)
 

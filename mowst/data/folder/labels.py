@@ -31,8 +31,8 @@ def read_labels(path: Path, nodes: Nodes) -> tuple[torch.Tensor, list[str] | Non
     table = nodes.drop_counter(split_counter(table))
     if table.width != 1:
         raise ValueError(
-            f"{path} has {table.width} columns of labels: several labels per node are not "
-            "supported; give one class for each node, and ids in a column with the header 'id'"
+            f"{path} has {table.width} columns of labels: several labels per node are not read "
+            "from folders; give one class for each node, and ids in a column with the header 'id'"
         )
     column = table.frame.iloc[:, 0]
     missing = count_missing(column)

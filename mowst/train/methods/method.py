@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
+from mowst.labels import mean_nll
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.nn.registry import Registry
 from mowst.task import GraphTask
@@ -117,7 +117,7 @@ def compute_expert_loss(
     name: str, out: StageOutput, y: Tensor, *, class_weight: Tensor | None = None
 ) -> Tensor:
     r"""Returns the mean cross-entropy of one expert."""
-    return cross_entropy(getattr(out, name), y, weight=class_weight)
+    return mean_nll(getattr(out, name).log_softmax(dim=-1), y, class_weight)
 
 
 def make_start_stage(model: Mowst, config: TrainConfig) -> Stage:
