@@ -9,11 +9,11 @@ from torch_geometric.nn.inits import reset
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from mowst.experts.blocks import activate, apply_linear, build_norm, find_sparse
-from mowst.experts.conv import AnyGraph, FastConv, unwrap_graph, wrap_graph
+from mowst.experts.conv import AnyGraph, FastConv, wrap_graph
 from mowst.experts.recompute import run_with_recomputing
 from mowst.sparse.dropout import Dropout
 from mowst.sparse.features import Features, as_tensor
-from mowst.sparse.graph import as_graph
+from mowst.sparse.graph import as_graph, unwrap_graph
 from mowst.sparse.layerwise import Layers
 from mowst.sparse.partial import Step, find_equivalent_width
 

@@ -18,15 +18,6 @@ SUMS = ("add", "sum")  # the names of PyG's default aggregation
 AnyGraph: TypeAlias = Graph | Tensor | SparseTensor
 
 
-def unwrap_graph(
-    edge_index: AnyGraph, edge_weight: Tensor | None = None
-) -> tuple[Any, Tensor | None]:
-    r"""Returns plain edges and weights, as PyG's layers take them."""
-    if isinstance(edge_index, Graph):
-        return edge_index.edge_index, edge_index.edge_weight
-    return edge_index, edge_weight
-
-
 def wrap_graph(
     edge_index: AnyGraph, edge_weight: Tensor | None, num_nodes: int
 ) -> tuple[AnyGraph, Tensor | None]:

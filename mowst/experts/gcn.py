@@ -8,8 +8,9 @@ from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptTensor
 
 from mowst.experts.base import Expert
-from mowst.experts.conv import SUMS, AnyGraph, FastConv, unwrap_graph
+from mowst.experts.conv import SUMS, AnyGraph, FastConv
 from mowst.sparse.features import Features, as_tensor
+from mowst.sparse.graph import unwrap_graph
 from mowst.sparse.partial import Step
 
 

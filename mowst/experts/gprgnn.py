@@ -9,11 +9,11 @@ from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.typing import OptTensor
 
-from mowst.experts.conv import AnyGraph, FastConv, unwrap_graph, wrap_graph
+from mowst.experts.conv import AnyGraph, FastConv, wrap_graph
 from mowst.experts.mlp import MLP
 from mowst.sparse.dropout import Dropout
 from mowst.sparse.features import Features
-from mowst.sparse.graph import as_graph
+from mowst.sparse.graph import as_graph, unwrap_graph
 from mowst.sparse.propagate import propagate
 
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch_geometric.nn.models import linkx
 from torch_geometric.typing import OptTensor
 
-from mowst.experts.conv import AnyGraph, FastConv, unwrap_graph
+from mowst.experts.conv import AnyGraph, FastConv
 from mowst.experts.mlp import MLP
 from mowst.sparse.features import Features
-from mowst.sparse.graph import as_graph
+from mowst.sparse.graph import as_graph, unwrap_graph
 from mowst.sparse.propagate import propagate
 
 

@@ -264,8 +264,8 @@ def _clear_cached(expert: torch.nn.Module) -> None:
     # PyG's layers with cached=True would answer from the first graph that they saw.
     for module in expert.modules():
         if getattr(module, "cached", False):
-            for name in ("_cached_edge_index", "_cached_adj_t", "_cached_x"):
-                if hasattr(module, name):
+            for name in list(vars(module)):
+                if name.startswith("_cached"):
                     setattr(module, name, None)
 
 

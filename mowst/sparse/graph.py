@@ -94,6 +94,7 @@ class Graph:
         _check_range(edge_index, num_nodes)
         self.edge_index = edge_index.detach().long()
         self.edge_weight = None if edge_weight is None else edge_weight.detach()
+        self._versions = self._read_versions()
         self.num_nodes = num_nodes
         self.tensors = dict(tensors or {})
         self._operators: dict[tuple, Operator] = {}
@@ -142,11 +143,25 @@ class Graph:
                 f"the {kind!r} operator has no use for edge weights: leave them out, or choose a "
                 "GCN"
             )
+        self.check_unchanged()
         dtype = dtype if dtype == torch.float64 else torch.float32
         key = (kind, dtype, *sorted(options.items()))
         if key not in self._operators:
             self._operators[key] = self._build(kind, dtype, **options)
         return self._operators[key]
+
+    def check_unchanged(self) -> None:
+        r"""Raises a :class:`ValueError` if edges or weights were changed in place."""
+        if self._versions != self._read_versions():
+            raise ValueError(f"{self} was changed in place: build a new Graph after a change")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._versions = self._read_versions()  # a copy counts its changes from zero
+
+    def _read_versions(self) -> list[int]:
+        tensors = [self.edge_index, self.edge_weight]
+        return [t._version for t in tensors if t is not None and not t.is_inference()]
 
     def _build(self, kind: Kind, dtype: torch.dtype, **options: float) -> Operator:
         return Operator(BUILDERS[kind](self, dtype, **options), self.edge_index.device)
@@ -258,6 +273,17 @@ def as_graph(
     return _graphs.get(
         tensors, lambda edges, weight: Graph(edges, weight, num_nodes), extra=num_nodes
     )
+
+
+def unwrap_graph(edge_index: Any, edge_weight: Tensor | None = None) -> tuple[Any, Tensor | None]:
+    r"""Returns edges and weights as PyG's layers take them: plain ones of a :class:`Graph`, and
+    64-bit indices, since its scatter would read the memory of 32-bit ones as such.
+    """
+    if isinstance(edge_index, Graph):
+        return edge_index.edge_index, edge_index.edge_weight
+    if isinstance(edge_index, Tensor) and edge_index.dtype == torch.int32:
+        return edge_index.long(), edge_weight
+    return edge_index, edge_weight
 
 
 def _read_edges(

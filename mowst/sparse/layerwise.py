@@ -103,6 +103,7 @@ class LayerCache:
         unknown rows. Computes all rows without :obj:`nodes`.
         """
         self._follow(layers)
+        self._layers = layers
         for i, step in enumerate(self._plan(layers, nodes)):
             if step is not None and step.nodes.numel() == 0:
                 continue
@@ -144,7 +145,7 @@ class LayerCache:
         :math:`l` for which the row of the operator changed, or which read a stale row of layer
         :math:`l-1` (for layer 0, of the features).
         """
-        before, self._layers = self._layers, layers
+        before, self._layers = self._layers, None  # after an error, nothing is known
         x = as_tensor(layers.x)
         num_nodes = x.size(0)
         if before is None or before.widths != layers.widths or before.x.shape[0] > num_nodes:

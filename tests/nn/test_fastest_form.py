@@ -1,8 +1,11 @@
+import copy
+
 import pytest
 import torch
-from torch_geometric.nn import GAT, GCN, GIN, GCNConv, GraphSAGE
+from torch_geometric.nn import GAT, GCN, GIN, GraphSAGE, Sequential, conv
 from torch_geometric.utils import remove_self_loops
 
+import mowst
 from mowst.nn.call import call_expert
 from mowst.nn.conditional import find_fastest_form
 from mowst.sparse import Graph, graph
@@ -105,9 +108,52 @@ def test_edges_of_32_bits_have_the_gradients_of_64(data, kind):
     torch.testing.assert_close(found, right)
 
 
-def test_a_cached_layer_of_pyg_follows_the_graph(data):
-    expert = GCNConv(6, 3, cached=True)
-    for edges in (data.edge_index, data.edge_index[:, ::2]):
-        out = call_expert(expert, data.x, edges)
-        expert._cached_edge_index = None
-        torch.testing.assert_close(out, expert(data.x, edges))
+def test_learned_weights_of_32_bit_edges_have_the_gradients_of_64(data):
+    expert = mowst.GCN(**SIZES, normalize=False)
+    weight = torch.rand(data.num_edges, requires_grad=True)
+    found = []
+    for edges in (data.edge_index, data.edge_index.int()):
+        out = call_expert(expert, data.x, edges, weight)
+        found.append(torch.autograd.grad(out.square().sum(), weight)[0])
+    torch.testing.assert_close(*found)
+
+
+class TwoInputs(torch.nn.Module):
+    r"""A layer that also takes the first hidden rows."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, edge_index):
+        return self.layer(x, x, edge_index)
+
+
+CACHED = {
+    "APPNP": lambda: conv.APPNP(2, 0.1, cached=True),
+    "EGConv": lambda: conv.EGConv(6, 8, cached=True),
+    "FAConv": lambda: TwoInputs(conv.FAConv(6, cached=True)),
+    "GCN2Conv": lambda: TwoInputs(conv.GCN2Conv(6, 0.1, cached=True)),
+    "GCNConv": lambda: conv.GCNConv(6, 3, cached=True),
+    "SGConv": lambda: conv.SGConv(6, 3, K=2, cached=True),
+    "SSGConv": lambda: conv.SSGConv(6, 3, alpha=0.1, K=2, cached=True),
+    "Sequential": lambda: Sequential(
+        "x, edge_index", [(conv.GCNConv(6, 3, cached=True), "x, edge_index -> x")]
+    ),
+    "PyG's GCN": lambda: GCN(**SIZES, cached=True),
+    "our GCN": lambda: mowst.GCN(**SIZES, aggr="max", cached=True),
+}
+
+
+@pytest.mark.parametrize("make", CACHED.values(), ids=CACHED)
+def test_a_cached_layer_of_pyg_follows_the_graph(data, make):
+    expert = make().eval()
+    fresh = copy.deepcopy(expert)
+    more = torch.cat([data.x, data.x[:5]])
+    for x, edges in (
+        (data.x, data.edge_index),
+        (data.x, data.edge_index[:, ::2]),
+        (more, data.edge_index),
+    ):
+        right = copy.deepcopy(fresh)(x, edges)
+        torch.testing.assert_close(call_expert(expert, x, edges), right)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch_geometric import EdgeIndex
@@ -262,3 +264,13 @@ def test_graph_without_edges():
         and graph.two_hop_is_small
     )
     assert repr(graph) == "Graph(nodes=3, edges=0)"
+
+
+@pytest.mark.parametrize("change", ["edge_index", "edge_weight"])
+def test_a_change_in_place_is_noticed(change):
+    graph = Graph(EDGES.clone(), torch.ones(EDGES.size(1)), N)
+    graph.operator("gcn")
+    getattr(graph, change).mul_(1)
+    with pytest.raises(ValueError, match="was changed in place: build a new Graph"):
+        graph.operator("sum")
+    copy.deepcopy(Graph(EDGES.clone().mul_(1), num_nodes=N)).operator("sum")
