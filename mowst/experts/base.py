@@ -11,14 +11,12 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from mowst.experts.blocks import activate, apply_linear, build_norm, find_sparse
 from mowst.experts.conv import AnyGraph, FastConv, wrap_graph
 from mowst.experts.recompute import run_with_recomputing
+from mowst.nn.nodewise import is_node_by_node
 from mowst.sparse.dropout import Dropout
 from mowst.sparse.features import Features, as_tensor
 from mowst.sparse.graph import as_graph, unwrap_graph
 from mowst.sparse.layerwise import Layers
 from mowst.sparse.partial import Step, find_equivalent_width
-
-NODE_NORMS = (None, "layer_norm", "LayerNorm")
-BATCH_NORMS = ("batch_norm", "BatchNorm")  # node by node in evaluation mode
 
 
 class Expert(BasicGNN):
@@ -165,8 +163,7 @@ class Expert(BasicGNN):
         degrees of the whole graph. Returns :obj:`None` if it must run for all: for attention, norms
         over the graph, and Jumping Knowledge of several layers.
         """
-        norms = NODE_NORMS if self.training else (*NODE_NORMS, *BATCH_NORMS)
-        if self.jk_mode not in (None, "last") or self._args["norm"] not in norms:
+        if self.jk_mode not in (None, "last") or not is_node_by_node(self):
             return None
         for conv in self.convs:
             if not isinstance(conv, FastConv) or not conv.is_product(x, edge_weight):

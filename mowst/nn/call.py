@@ -14,6 +14,7 @@ from mowst.nn.conditional import (
     takes_graph,
 )
 from mowst.nn.dispersion import two_class_logits
+from mowst.nn.nodewise import normalizes_nodes
 from mowst.nn.signature import (
     is_mixture,
     list_tensors,
@@ -122,9 +123,10 @@ def call_expert(
         and not expert.training
     ):
         cache = LayerCache(CHUNK, keep=False)
+    reads_other_rows = takes_edges(expert) or normalizes_nodes(expert, in_training=True)
     if cache is None and (nodes is None or _is_every(nodes, x.shape[0])):
         logits = _run_all(expert, x, edge_index, edge_weight, None, kwargs)
-    elif not takes_edges(expert) and not kwargs:
+    elif not reads_other_rows and not kwargs:
         logits = _run_rows(expert, x, nodes, cache)
     else:
         logits = _run_some(expert, x, edge_index, edge_weight, nodes, cache, trace, kwargs)

@@ -4,13 +4,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.nn import conv as pyg_conv
 from torch_geometric.nn.conv import GCNConv, MessagePassing
 from torch_geometric.nn.models.basic_gnn import BasicGNN
-from torch_geometric.nn.norm import BatchNorm
 from torch_geometric.utils import k_hop_subgraph
 
+from mowst.nn.nodewise import is_node_by_node, normalizes_nodes
 from mowst.sparse.features import Features
-from mowst.sparse.graph import Graph, as_graph
+from mowst.sparse.graph import Graph, as_graph, unwrap_graph
 from mowst.sparse.layerwise import Layers
 from mowst.sparse.partial import Step
 from mowst.sparse.propagate import propagate
@@ -18,6 +19,18 @@ from mowst.sparse.propagate import propagate
 # A subgraph with more than this share of the edges is not worth its extraction.
 MAX_SHARE = 0.5
 SUMS = ("add", "sum")
+SOURCE = "source_to_target"
+# Layers that read one hop, and of the degrees those of the targets only.
+ONE_HOP = (
+    pyg_conv.EdgeConv,
+    pyg_conv.GATConv,
+    pyg_conv.GATv2Conv,
+    pyg_conv.GINConv,
+    pyg_conv.GraphConv,
+    pyg_conv.PNAConv,
+    pyg_conv.SAGEConv,
+    pyg_conv.TransformerConv,
+)
 
 
 def takes_graph(expert: torch.nn.Module) -> bool:
@@ -36,14 +49,15 @@ def split_layers(
 ) -> Layers | None:
     r"""Returns the layers of an expert one by one, with the degrees of the whole graph: of an
     expert of this package by its own :meth:`split_layers`, and of a
-    :class:`~torch_geometric.nn.models.basic_gnn.BasicGNN` of PyG in evaluation mode whose norms
-    treat each node by itself. Returns :obj:`None` for all others.
+    :class:`~torch_geometric.nn.models.basic_gnn.BasicGNN` of PyG in evaluation mode whose layers
+    read one hop and whose other parts treat each node by itself. Returns :obj:`None` for all
+    others.
     """
     if takes_graph(expert):
         split = getattr(expert, "split_layers", None)
         return None if split is None else split(x, edge_index, edge_weight)
     plain = isinstance(edge_index, Graph) or _is_plain(edge_index)
-    if plain and is_pyg_model(expert) and not expert.training and _is_node_by_node(expert):
+    if plain and is_pyg_model(expert) and not expert.training and _has_exact_rows(expert):
         return _split_pyg_layers(expert, x, edge_index, edge_weight)
     return None
 
@@ -56,18 +70,20 @@ def extract_subgraph(
     nodes: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor] | None:
     r"""Returns the subgraph that an expert needs for the given nodes if its integer :obj:`num_hops`
-    says how many hops its predictions depend on: one hop more, in which the degrees of all nodes
-    that it reads are whole. Returns :obj:`None` for other experts, and if that is most of the
-    graph.
+    says how many hops its predictions depend on: one hop more, in which the in-degrees of all nodes
+    that it reads are whole. Returns :obj:`None` for other experts, for those with norms over nodes
+    or layers that read out-neighbours, and if that is most of the graph.
 
     Returns:
         tuple: Its nodes, its edges between their positions, its edge weights, and the positions of
             the given nodes.
     """
     hops = getattr(expert, "num_hops", None)
-    if expert.training or not isinstance(hops, int):
+    if expert.training or not isinstance(hops, int) or normalizes_nodes(expert):
         return None
-    edges, weight = _unwrap(edge_index, edge_weight)
+    if any(getattr(part, "flow", SOURCE) != SOURCE for part in expert.modules()):
+        return None
+    edges, weight = unwrap_graph(edge_index, edge_weight)
     if not _is_plain(edges):
         return None
     subset, part, at, kept = k_hop_subgraph(
@@ -87,7 +103,7 @@ def find_fastest_form(
     """
     if takes_graph(expert):
         return edge_index, edge_weight
-    edges, weight = _unwrap(edge_index, edge_weight)
+    edges, weight = unwrap_graph(edge_index, edge_weight)
     if not _is_plain(edges) or not _runs_on_matrix(expert, x):
         return edges, weight
     if torch.compiler.is_compiling() or (weight is not None and weight.requires_grad):
@@ -95,19 +111,9 @@ def find_fastest_form(
     graph = edge_index
     if not isinstance(graph, Graph):
         graph = as_graph(edge_index, edge_weight, x.shape[0])
+    graph.check_unchanged()
     matrix = graph.transposed_csr
     return (edges, weight) if matrix is None else (matrix, None)
-
-
-def _unwrap(edge_index: Any, edge_weight: Tensor | None) -> tuple[Any, Tensor | None]:
-    if isinstance(edge_index, Graph):
-        return edge_index.edge_index, edge_index.edge_weight
-    if isinstance(edge_index, Tensor) and edge_index.dtype == torch.int32 and _is_plain(edge_index):
-        return (
-            edge_index.long(),
-            edge_weight,
-        )  # PyG's scatter would read the memory of 32-bit indices as 64-bit ones
-    return edge_index, edge_weight
 
 
 def _is_plain(edge_index: Any) -> bool:
@@ -135,37 +141,34 @@ def _runs_on_matrix(expert: torch.nn.Module, x: Features | Tensor) -> bool:
             return False
         # An explainer needs the messages, and loops of an improved GCN weigh more on a matrix than
         # on unweighted edges.
-        if conv.explain or conv.flow != "source_to_target" or getattr(conv, "improved", False):
+        if conv.explain or conv.flow != SOURCE or getattr(conv, "improved", False):
             return False
     return True
 
 
-def _is_node_by_node(model: BasicGNN) -> bool:
-    if model.jk_mode not in (None, "last"):
+def _has_exact_rows(model: BasicGNN) -> bool:
+    if model.jk_mode not in (None, "last") or not is_node_by_node(model):
         return False
+    options: set[tuple] = set()
     for conv in model.convs:
-        if conv.flow != "source_to_target" or conv.explain:
+        if type(conv) is GCNConv and conv.aggr in SUMS:
+            # What it multiplies messages by depends on degrees in the whole graph: all layers share
+            # one operator.
+            options.add((conv.normalize, conv.improved, conv.add_self_loops))
+        elif type(conv) in ONE_HOP:
+            options.add(())
+        else:
             return False
-        # What a GCN multiplies messages by depends on degrees in the whole graph, and only its sum
-        # has an operator.
-        if isinstance(conv, GCNConv) and conv.aggr not in SUMS:
+        if conv.flow != SOURCE or conv.explain:
             return False
-    # Norms inside a layer count too: those of PyG, but for BatchNorm, are over the nodes of a
-    # graph.
-    for module in model.modules():
-        if type(module).__module__.startswith("torch_geometric.nn.norm") and not isinstance(
-            module, BatchNorm
-        ):
-            return False
-    norms = (torch.nn.Identity, torch.nn.LayerNorm, torch.nn.BatchNorm1d, BatchNorm)
-    return all(isinstance(norm, norms) for norm in model.norms)
+    return len(options) == 1
 
 
 def _split_pyg_layers(
     model: BasicGNN, x: Any, edge_index: Any, edge_weight: Tensor | None
 ) -> Layers:
     graph = as_graph(edge_index, edge_weight, x.shape[0])
-    edges, weight = _unwrap(edge_index, edge_weight)
+    edges, weight = unwrap_graph(edge_index, edge_weight)
     conv = model.convs[0]
     is_gcn = type(conv) is GCNConv and conv.normalize
     if is_gcn:

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import Sequential
 
 from mowst.nn.conditional import is_pyg_model
+from mowst.nn.nodewise import normalizes_nodes
 from mowst.nn.wrappers import unwrap
 from mowst.sparse.graph import Graph
 
@@ -60,8 +61,12 @@ def list_tensors(expert: torch.nn.Module) -> dict[str, bool]:
 
 
 def reads_graph(expert: torch.nn.Module, graph: Graph) -> bool:
-    r"""Returns whether an expert reads the edges of a graph or one of its tensors."""
-    return takes_edges(expert) or any(name in graph.tensors for name in list_tensors(expert))
+    r"""Returns whether an expert reads the edges of a graph or one of its tensors, or normalizes
+    over its nodes.
+    """
+    if takes_edges(expert) or normalizes_nodes(expert):
+        return True
+    return any(name in graph.tensors for name in list_tensors(expert))
 
 
 def make_graph(model: torch.nn.Module, data: Data) -> Graph:
