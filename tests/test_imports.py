@@ -31,7 +31,7 @@ MAY_IMPORT = {
     },
     "estimator": {"nn", "task", "convert", "train"},
     "train": {"labels", "sparse", "nn", "task", "io", "sealed", "notebook"},
-    "serve": {"labels", "sparse", "nn", "task", "metrics"},
+    "serve": {"labels", "sparse", "nn", "task", "metrics", "forms"},
     "process": {"sparse"},
     "study": {
         *("sparse", "nn", "train", "serve", "task", "data", "io", "metrics", "presets"),

@@ -2,6 +2,8 @@ from functools import partial
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
 from mowst.metrics import METRICS, Metric, expected_score, find_metric, read_metric
@@ -149,3 +151,17 @@ def test_what_is_no_metric_is_refused(nodes):
         read_metric(Metric("f1", lambda prob, y: 1))
     with pytest.raises(ValueError, match=r"'rows' must return one number, got shape \[40\]"):
         Metric("rows", lambda prob, y: y)(prob, y)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 999), st.sampled_from([1.0, 10.0, 60.0, 300.0]))
+def test_scores_do_not_depend_on_the_order_of_two_classes(seed, scale):
+    generator = torch.Generator().manual_seed(seed)
+    weak, strong = (scale * torch.randn(2, 30, 2, generator=generator)).softmax(dim=-1)
+    confidence, y = torch.rand(30, generator=generator), torch.arange(30) % 2
+    for metric in ("accuracy", "roc_auc"):
+        score = METRICS[metric](weak, y)
+        assert float(METRICS[metric](weak.flip(1), 1 - y)) == pytest.approx(float(score))
+        expected = expected_score(metric, weak, strong, confidence, y)
+        flipped = expected_score(metric, weak.flip(1), strong.flip(1), confidence, 1 - y)
+        assert flipped == pytest.approx(expected)

@@ -1,5 +1,6 @@
 r"""Conditional execution: the strong expert runs for the deferred nodes."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -15,16 +16,19 @@ def routing_rule(
     nodes, or :obj:`None` if no choice is made.
 
     Raises:
-        ValueError: If more than one choice is made, or the budget is not in :math:`[0, 1]`.
+        ValueError: If more than one choice is made, the budget is not in :math:`[0, 1]`, or the
+            threshold is NaN.
     """
     if (threshold is not None) + (budget is not None) + sample > 1:
         raise ValueError("give one of threshold, budget and sample=True")
     if budget is not None and not 0 <= budget <= 1:
         raise ValueError(f"budget is the share of nodes to defer, in [0, 1], got {budget}")
     if threshold is not None:
+        if math.isnan(threshold):
+            raise ValueError("threshold is the least confidence of the weak expert, got nan")
         return lambda confidence: ~(confidence >= threshold)  # NaN is deferred
     if budget is not None:
-        return lambda confidence: _lowest(confidence, int(budget * confidence.numel()))
+        return lambda confidence: _lowest(confidence, count_share(budget, confidence.numel()))
     if sample:
         return lambda confidence: ~(_draw(confidence, generator) < confidence)
     return None
@@ -35,7 +39,7 @@ def route_nodes(
     compute_logits: Callable[[str, Tensor | None], Tensor],
     compute_confidence: Callable[[Tensor, Tensor | None], Tensor],
     nodes: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     r"""Predicts each node with one expert.
 
     Args:
@@ -48,15 +52,23 @@ def route_nodes(
             (default: :obj:`None`)
 
     Returns:
-        tuple: The logits of the expert that predicts, :math:`(n, C)`, and whether the node is
-            deferred, :math:`(n)`.
+        tuple: The logits of the expert that predicts, :math:`(n, C)`, the confidence, :math:`(n)`,
+            and whether the node is deferred, :math:`(n)`.
     """
     out = compute_logits("weak", nodes).clone()
-    deferred = rule(compute_confidence(out, nodes))
+    confidence = compute_confidence(out, nodes)
+    deferred = rule(confidence)
     at = deferred.nonzero().view(-1)
     if at.numel() > 0:
         out[at] = compute_logits("strong", at if nodes is None else nodes[at])
-    return out, deferred
+    return out, confidence, deferred
+
+
+def count_share(share: float, num_nodes: int) -> int:
+    r"""Returns a share of a number of nodes, rounded down: 29 of 100 for 0.29, although the product
+    of floating point numbers is below 29.
+    """
+    return math.floor(round(share * num_nodes, 6))
 
 
 def _draw(confidence: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -14,6 +14,7 @@ from mowst.metrics import EXACT, AnyMetric, expected_score, read_metric
 from mowst.nn.dispersion import entropy_dispersion, variance_dispersion
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
+from mowst.nn.routing import count_share
 from mowst.nn.signature import make_graph
 from mowst.sparse import Features
 from mowst.task import GraphTask
@@ -192,7 +193,7 @@ def deferral_cost(
     order = out.confidence.argsort(stable=True)
     rows = []
     for share in shares:
-        deferred = order[: int(share * len(order))]
+        deferred = order[: count_share(share, len(order))]
         logits = out.weak.index_copy(0, deferred, out.strong[deferred])
         score = 100 * task.evaluate(logits.softmax(dim=-1), split)
         cost = milliseconds[share] / milliseconds[None]

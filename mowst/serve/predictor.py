@@ -1,9 +1,8 @@
 r"""Predictions for some nodes of a graph that changes."""
 
-import copy
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from os import PathLike
@@ -15,11 +14,23 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from mowst.forms import make_tensor, unpack
 from mowst.labels import label_prob
 from mowst.nn.evaluating import evaluating
+from mowst.nn.mixture import most_probable
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.nn.routing import route_nodes, routing_rule
-from mowst.nn.signature import make_graph
+from mowst.nn.signature import list_tensors, make_graph
+from mowst.serve.inputs import (
+    GRAPH,
+    check_finite,
+    read_data,
+    read_edges,
+    read_features,
+    read_ids,
+    read_weights,
+)
+from mowst.serve.watch import ModelWatch
 from mowst.sparse import Features, Graph
 from mowst.sparse.layerwise import LayerCache, Trace
 
@@ -49,11 +60,14 @@ class Prediction(NamedTuple):
     Shapes:
         - **labels:** predicted classes :math:`(n)`, or 0 or 1 for several labels :math:`(n, L)`
         - **prob:** class probabilities :math:`(n, C)`, or those of several labels :math:`(n, L)`
+        - **confidence:** the confidence of the gate, or 1 and 0 if the weak or the strong expert
+          predicts all nodes :math:`(n)`
         - **deferred:** whether the strong expert ran for the node :math:`(n)`
     """
 
     labels: Tensor
     prob: Tensor
+    confidence: Tensor
     deferred: Tensor
     statistics: Statistics
 
@@ -71,8 +85,11 @@ def _lock(method: Callable[..., Any]) -> Callable[..., Any]:
 class Predictor:
     r"""Predicts some nodes of a graph that may change. The predictions are those of
     :meth:`~mowst.nn.mowst.Mowst.predict` on the current graph. The strong expert runs for the
-    deferred nodes, on what its layers need. Invalid ids, features and edges raise a
-    :class:`ValueError` and change nothing. Calls from several threads wait for each other.
+    deferred nodes, on what its layers need. Calls from several threads wait for each other.
+
+    Nodes, features and edges are tensors, arrays or lists. Nodes are ids, one id, or a mask of all
+    nodes. Invalid ones raise a :class:`ValueError` and change nothing. So do edge weights with
+    which an expert cannot predict.
 
     With :obj:`cache=True`, rows that a layer computed are kept until the weights change, or
     features, edges or degrees at most :math:`l` hops away for layer :math:`l`. An expert that
@@ -81,8 +98,8 @@ class Predictor:
     Args:
         model (Mowst): The trained model.
         data (Data): The graph, with :obj:`x`, :obj:`edge_index`, optionally :obj:`edge_weight`, and
-            the fields that the forward of an expert names, such as :obj:`edge_attr`. It is not
-            copied and must not be changed in place.
+            the fields that the forward of an expert names, such as :obj:`edge_attr`. It is copied,
+            except with a :obj:`folder`, and must not be changed in place then.
         threshold, budget (float, optional): See :meth:`~mowst.nn.mowst.Mowst.predict`. A budget is
             a share of the nodes of each call. Without both, the prediction follows the model's
             route. (default: :obj:`None`)
@@ -95,7 +112,8 @@ class Predictor:
 
     Raises:
         FileNotFoundError: If the folder does not exist.
-        ValueError: If the data are no graph, or both a threshold and a budget are given.
+        ValueError: If the data are no graph or not finite, or both a threshold and a budget are
+            given.
     """
 
     def __init__(
@@ -109,17 +127,16 @@ class Predictor:
         chunk_size: int | None = None,
         folder: str | PathLike[str] | None = None,
     ) -> None:
-        x, edge_index = data.get("x"), data.get("edge_index")
-        if not isinstance(x, Tensor) or not isinstance(edge_index, Tensor):
-            raise ValueError(f"data must have x and edge_index, such as task.data, got {data!r}")
-        if not x.is_floating_point():
-            raise ValueError(f"features must be floating point, got {x.dtype}")
         if folder is not None and not Path(folder).is_dir():
             raise FileNotFoundError(f"the folder '{folder}' for hidden rows does not exist")
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
         self.model = model
         self._rule = routing_rule(threshold, budget, False, None)
+        names = (*GRAPH, *list_tensors(model))
+        data = read_data(data, names)
+        if folder is None:
+            data = data.clone(*names)
         self._graph = make_graph(model, data)
         self._mutex = threading.RLock()
         self._folder = None if folder is None else TemporaryDirectory(prefix="mowst-", dir=folder)
@@ -131,8 +148,8 @@ class Predictor:
                     place = Path(self._folder.name, expert)
                     place.mkdir()
                 self._caches[expert] = LayerCache(chunk_size, place, keep=cache)
-        self._state: dict[str, Any] | None = {} if cache else None
-        self._set_x(x)
+        self._watch = ModelWatch(model) if cache else None
+        self._set_x(data.x.detach())
 
     @property
     def num_nodes(self) -> int:
@@ -141,38 +158,41 @@ class Predictor:
 
     @property
     def data(self) -> Data:
-        r"""The current graph."""
+        r"""A copy of the current graph."""
         graph = self._graph
         edges = {"edge_index": graph.edge_index, "edge_weight": graph.edge_weight}
-        return Data(x=self._x, **edges, **graph.tensors)
+        return Data(x=self._x, **edges, **graph.tensors).clone()
 
     @_lock
-    def predict(self, node_ids: Tensor | Sequence[int]) -> Prediction:
-        r"""Predicts the nodes of the given ids :math:`(n)`, which may repeat."""
+    def predict(self, nodes: Any) -> Prediction:
+        r"""Predicts the given nodes :math:`(n)`, which may repeat.
+
+        Raises:
+            FloatingPointError: If a prediction is NaN.
+        """
         start = time.perf_counter()
-        nodes, back = self._check_ids(node_ids).unique(return_inverse=True)
-        if self._state is not None and not _are_equal(self.model.state_dict(), self._state):
-            self._state = copy.deepcopy(self.model.state_dict())
+        nodes, back = self._read_ids(nodes).unique(return_inverse=True)
+        if self._watch is not None and self._watch.has_changed():
             for layer_cache in self._caches.values():
                 layer_cache.clear()
         trace: Trace = []
         with evaluating(self.model):
-            prob, deferred = self._predict(nodes, trace)
+            prob, confidence, deferred = self._predict(nodes, trace)
+        labels = most_probable(prob)
         share = int(deferred.sum()) / max(nodes.numel(), 1)
         touched_nodes = sum(num_nodes for num_nodes, _ in trace)
         touched_edges = sum(num_edges for _, num_edges in trace)
-        prob = prob[back]
+        rows = labels[back], label_prob(prob[back]), confidence[back], deferred[back]
         milliseconds = 1000 * (time.perf_counter() - start)
         statistics = Statistics(nodes.numel(), share, touched_nodes, touched_edges, milliseconds)
-        labels = prob.argmax(dim=-1)
-        return Prediction(labels, label_prob(prob), deferred[back], statistics)
+        return Prediction(*rows, statistics)
 
     @_lock
-    def add_nodes(self, x: Tensor, **tensors: Tensor) -> Tensor:
+    def add_nodes(self, x: Any, **tensors: Any) -> Tensor:
         r"""Adds nodes with features :math:`(n, F)`, and with a row of each further tensor of the
         nodes that an expert reads. Returns their ids :math:`(n)`.
         """
-        x = self._check_features(x)
+        x = read_features(x, like=self._x)
         if not self.model.inductive:
             raise ValueError("an expert has parameters for each node and accepts no new nodes")
         graph, first = self._graph, self.num_nodes
@@ -182,14 +202,14 @@ class Predictor:
         return torch.arange(first, self.num_nodes, device=x.device)
 
     @_lock
-    def add_edges(
-        self, edge_index: Tensor, edge_weight: Tensor | None = None, **tensors: Tensor
-    ) -> None:
+    def add_edges(self, edge_index: Any, edge_weight: Any = None, **tensors: Any) -> None:
         r"""Adds directed edges :math:`(2, E)`, with weights :math:`(E)` in a weighted graph, and
         with a row of each further tensor of the edges that an expert reads, such as
         :obj:`edge_attr`.
         """
-        old = self._graph
+        old, edge_index = self._graph, read_edges(edge_index)
+        if edge_weight is not None:
+            edge_weight = read_weights(edge_weight, edge_index.size(-1))
         new = Graph(edge_index, edge_weight, self.num_nodes)
         weight = None
         if old.edge_weight is not None and new.edge_weight is not None:
@@ -201,12 +221,15 @@ class Predictor:
             )
         extended = self._extend("edge", tensors, new.num_edges)
         edge_index = torch.cat([old.edge_index, new.edge_index.to(old.edge_index)], dim=1)
-        self._graph = Graph(edge_index, weight, self.num_nodes, extended)
+        graph = Graph(edge_index, weight, self.num_nodes, extended)
+        if new.edge_weight is not None and bool((new.edge_weight < 0).any()):
+            self._check_predicts(graph, new.edge_index[1].unique())
+        self._graph = graph
 
     @_lock
-    def set_features(self, ids: Tensor | Sequence[int], x: Tensor) -> None:
-        r"""Replaces the features of the nodes of the given ids :math:`(n)` by :math:`(n, F)`."""
-        ids, x = self._check_ids(ids), self._check_features(x)
+    def set_features(self, nodes: Any, x: Any) -> None:
+        r"""Replaces the features of the given nodes :math:`(n)` by :math:`(n, F)`."""
+        ids, x = self._read_ids(nodes), read_features(x, like=self._x)
         if ids.numel() != x.size(0) or ids.unique().numel() != ids.numel():
             given = f"got {ids.numel()} and {x.size(0)}"
             raise ValueError(f"give as many different ids as rows of features, {given}")
@@ -223,11 +246,13 @@ class Predictor:
                 f"arguments, got {given}"
             )
         for name, value in rows.items():
-            old, shape = tensors[name], [count, *tensors[name].shape[1:]]
+            value, old = make_tensor(unpack(value), name), tensors[name]
+            shape = [count, *old.shape[1:]]
             if list(value.shape) != shape:
                 raise ValueError(
                     f"{name} of the new {level}s must be of shape {shape}, got {list(value.shape)}"
                 )
+            check_finite(name, value)
             tensors[name] = torch.cat([old, value.to(old)])
         return tensors
 
@@ -236,7 +261,17 @@ class Predictor:
         self._x = x
         self._inputs = x if self._caches else Features(x)
 
-    def _predict(self, nodes: Tensor, trace: Trace) -> tuple[Tensor, Tensor]:
+    def _check_predicts(self, graph: Graph, nodes: Tensor) -> None:
+        # Sums of negative weights may have no root or no inverse.
+        with evaluating(self.model):
+            for expert in EXPERTS:
+                logits = self.model.logits(expert, self._x, graph, nodes=nodes)
+                if not logits.isfinite().all():
+                    name = type(getattr(self.model, expert)).__name__
+                    raise ValueError(f"with these edge weights, the logits of {name} are NaN")
+
+    def _predict(self, nodes: Tensor, trace: Trace) -> tuple[Tensor, Tensor, Tensor]:
+        # The class probabilities, the confidence, and which nodes are deferred.
         model, x = self.model, self._x
 
         def compute_logits(expert: str, nodes: Tensor | None) -> Tensor:
@@ -247,44 +282,15 @@ class Predictor:
             return model.confidence(weak, x[nodes])
 
         if self._rule is not None:
-            logits, deferred = route_nodes(self._rule, compute_logits, compute_confidence, nodes)
-            return logits.softmax(dim=-1), deferred
+            routed = route_nodes(self._rule, compute_logits, compute_confidence, nodes)
+            return routed[0].softmax(dim=-1), *routed[1:]
         deferred = torch.full_like(nodes, model.route != "weak", dtype=torch.bool)
         if model.route != "mixture":
-            return compute_logits(model.route, nodes).softmax(dim=-1), deferred
+            prob = compute_logits(model.route, nodes).softmax(dim=-1)
+            return prob, torch.full_like(prob[:, 0], model.route == "weak"), deferred
         weak, strong = compute_logits("weak", nodes), compute_logits("strong", nodes)
-        return model.mixture(weak, strong, compute_confidence(weak, nodes)), deferred
+        confidence = compute_confidence(weak, nodes)
+        return model.mixture(weak, strong, confidence), confidence, deferred
 
-    def _check_ids(self, ids: Tensor | Sequence[int]) -> Tensor:
-        ids = torch.as_tensor(ids, device=self._x.device)
-        not_integer = ids.is_floating_point() or ids.dtype == torch.bool
-        if ids.dim() != 1 or (ids.numel() > 0 and not_integer):
-            given = f"{ids.dtype} of shape {list(ids.shape)}"
-            raise ValueError(f"node ids must be integers of shape [n], got {given}")
-        outside = ids[(ids < 0) | (ids >= self.num_nodes)]
-        if outside.numel() > 0:
-            raise ValueError(f"node ids must lie in [0, {self.num_nodes}), got {int(outside[0])}")
-        return ids.long()
-
-    def _check_features(self, x: Tensor) -> Tensor:
-        width = self._x.size(1)
-        if x.dim() != 2 or x.size(1) != width or not x.is_floating_point():
-            given = f"{x.dtype} of shape {list(x.shape)}"
-            raise ValueError(f"features must be floating point of shape [n, {width}], got {given}")
-        count = int((~x.isfinite()).any(dim=1).sum())
-        if count > 0:
-            raise ValueError(f"features must be finite: {count} of {x.size(0)} rows are not")
-        return x.to(self._x)
-
-
-def _are_equal(state: dict[str, Any], other: dict[str, Any]) -> bool:
-    # By content: neither the version nor the address of a tensor shows a change through `.data`.
-    for key, value in state.items():
-        known = other.get(key)
-        if isinstance(value, Tensor) and isinstance(known, Tensor):
-            same = value.dtype == known.dtype and torch.equal(value, known)
-        else:
-            same = value == known
-        if not same:
-            return False
-    return len(state) == len(other)
+    def _read_ids(self, nodes: Any) -> Tensor:
+        return read_ids(nodes, self.num_nodes).to(self._x.device)

@@ -2,6 +2,7 @@ r"""The cheapest threshold that a guarantee on the accuracy allows."""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from mowst.labels import is_labelled, share_right
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
 from mowst.nn.signature import make_graph
+from mowst.serve.inputs import read_ids
 from mowst.task import GraphTask
 
 
@@ -42,7 +44,7 @@ def choose_threshold(
     max_drop: float = 0.005,
     delta: float = 0.05,
     reference: str = "mixture",
-    nodes: Tensor | None = None,
+    nodes: Any = None,
     num_candidates: int = 100,
 ) -> Choice:
     r"""Returns the lowest threshold, which defers the fewest nodes, that loses at most
@@ -70,8 +72,8 @@ def choose_threshold(
         delta (float, optional): The probability of a wrong guarantee. (default: :obj:`0.05`)
         reference (str, optional): The :obj:`"mixture"`, or the :obj:`"strong"` expert on all nodes,
             whatever the model's route. (default: :obj:`"mixture"`)
-        nodes (torch.Tensor, optional): The ids of the calibration nodes, by default the labelled
-            nodes outside all splits. (default: :obj:`None`)
+        nodes (torch.Tensor, optional): The ids or the mask of the calibration nodes, by default the
+            labelled nodes outside all splits. A repeated id counts once. (default: :obj:`None`)
         num_candidates (int, optional): The number of thresholds to try. (default: :obj:`100`)
 
     Raises:
@@ -148,13 +150,14 @@ def _estimate_needed(lost: np.ndarray, max_drop: float, delta: float) -> int | N
     return math.ceil(-math.log(delta) / growth) if growth > 0 else None
 
 
-def _check_nodes(task: GraphTask, nodes: Tensor | None) -> Tensor:
+def _check_nodes(task: GraphTask, nodes: Any) -> Tensor:
     used = task.masks["train"] | task.masks["val"]
     if nodes is None:
         free = is_labelled(task.data.y) & ~used
         if "test" in task.masks:
             free &= ~task.masks["test"]
-        nodes = free.nonzero().view(-1)
+        nodes = free
+    nodes = read_ids(nodes, task.num_nodes).to(used.device).unique()
     if nodes.numel() == 0:
         raise ValueError(
             f"'{task.name}' has no labelled node outside its splits: give calibration nodes="

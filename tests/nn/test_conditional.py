@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mowst import MLP, LearnedGate, Mowst, PowerGate, build_expert
 from mowst.nn.call import call_expert
 from mowst.nn.registry import EXPERTS
+from mowst.nn.routing import count_share, routing_rule
 from mowst.sparse import Features, Graph, partial
 from mowst.sparse import graph as graph_module
 from mowst.sparse.memo import ContentMemo
@@ -181,6 +182,16 @@ def test_a_budget_defers_exactly_that_share_of_the_least_confident(data, budget)
     deferred = out.confidence.argsort()[: int(30 * budget)]
     expected = out.weak.argmax(dim=-1).index_put((deferred,), out.strong.argmax(dim=-1)[deferred])
     assert torch.equal(model.predict(data.x, data.edge_index, budget=budget), expected)
+
+
+@pytest.mark.parametrize(
+    ("share", "num_nodes", "count"),
+    [(0.29, 100, 29), (0.57, 200, 114), (1 / 3, 3, 1), (0.5, 3, 1), (0.999, 10, 9), (1.0, 7, 7)],
+)
+def test_a_share_of_nodes_is_rounded_down_and_not_by_an_error_of_floats(share, num_nodes, count):
+    assert count_share(share, num_nodes) == count
+    confidence = torch.rand(num_nodes)
+    assert int(routing_rule(None, share, False, None)(confidence).sum()) == count
 
 
 def test_choices_that_exclude_each_other_are_refused(data):

@@ -2,6 +2,8 @@ r"""Predictions for some nodes of a changing graph equal those of the model on t
 
 import threading
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch_geometric.nn as pyg
@@ -214,6 +216,61 @@ def test_changed_weights_are_noticed(change):
     torch.testing.assert_close(predictor.predict(ids).prob, after)
 
 
+class Scaled(OneHop):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("factor", torch.ones(1), persistent=False)
+        self.power = 1
+
+    def forward(self, x, edge_index):
+        return super().forward(x, edge_index) * self.factor**self.power
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.strong.factor.mul_(3),
+        lambda model: setattr(model.strong, "power", 0),
+        lambda model: setattr(model, "strong", OneHop()),
+    ],
+    ids=["a buffer that is not saved", "a setting", "an expert with the same weights"],
+)
+def test_other_changes_of_the_model_are_noticed(change):
+    model, data = model_with(Scaled()), graph()
+    model.strong.factor.fill_(2)
+    predictor, ids = Predictor(model, data, cache=True), torch.arange(12)
+    before = predictor.predict(ids).prob
+    weights = model.strong.conv.state_dict()
+    change(model)
+    model.strong.conv.load_state_dict(weights)
+    after = expected(model.eval(), data, ids)
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(predictor.predict(ids).prob, after)
+
+
+CHANGES_IN_PLACE = {
+    "features through numpy": lambda data: data.x.numpy().fill(0),
+    "edges through numpy": lambda data: data.edge_index.numpy().fill(0),
+    "features.data": lambda data: data.x.data.mul_(3),
+    "edges in place": lambda data: data.edge_index.fill_(1),
+    "weights in place": lambda data: data.edge_weight.mul_(torch.rand(24)),
+}
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("name", ["gcn", "PyG's GCN"])
+@pytest.mark.parametrize("change", CHANGES_IN_PLACE.values(), ids=CHANGES_IN_PLACE)
+def test_changes_of_the_given_graph_and_of_the_returned_one_change_nothing(change, name, cache):
+    model, data, ids = model_with(STRONG[name]()), graph(weighted=True), torch.arange(12)
+    before = expected(model, data, ids)
+    predictor = Predictor(model, data, cache=cache)
+    change(predictor.data)
+    predictor.predict([3])
+    change(data)
+    change(predictor.data)
+    torch.testing.assert_close(predictor.predict(ids).prob, before)
+
+
 def test_changed_settings_of_a_nested_model_are_noticed():
     model, data = model_with(STRONG["Mowst"]()), graph()
     predictor, ids = Predictor(model, data, threshold=1.1, cache=True), torch.arange(12)
@@ -261,6 +318,117 @@ def test_threads_see_the_graph_before_or_after_a_change():
     assert is_before == sorted(is_before, reverse=True)
 
 
+MASK = torch.arange(12) < 3
+NODES = {
+    "tensor": torch.tensor([0, 1, 2]),
+    "int32": np.arange(3, dtype=np.int32),
+    "uint64": np.arange(3, dtype=np.uint64),
+    "list": [0, 1, 2],
+    "range": range(3),
+    "pandas": pd.Series([0, 1, 2], index=[5, 6, 7]),
+    "mask": MASK,
+    "mask as a list": MASK.tolist(),
+    "mask as an array": MASK.numpy(),
+}
+
+
+@pytest.mark.parametrize("nodes", NODES.values(), ids=NODES)
+def test_nodes_come_in_any_form(nodes):
+    model, data = model_with(build_expert("gcn", **SIZES)), graph()
+    predictor = Predictor(model, data)
+    prob = expected(model, data, torch.arange(3))
+    torch.testing.assert_close(predictor.predict(nodes).prob, prob)
+    predictor.set_features(nodes, np.ones((3, F_IN)))
+    assert (predictor.data.x == 1).all(dim=1).equal(MASK)
+
+
+@pytest.mark.parametrize("node", [2, np.int64(2), torch.tensor(2)])
+def test_one_node_is_a_list_of_one(node):
+    model, data = model_with(build_expert("gcn", **SIZES)), graph()
+    predictor = Predictor(model, data)
+    prob = expected(model, data, torch.tensor([2]))
+    torch.testing.assert_close(predictor.predict(node).prob, prob)
+    predictor.set_features(node, [1, 2, 3, 4, 5])
+    assert predictor.data.x[2].tolist() == [1, 2, 3, 4, 5]
+    assert predictor.add_nodes([1, 2, 3, 4, 5]).tolist() == [12]
+
+
+EDGES = {
+    "list": [[0, 1], [2, 3]],
+    "array": np.array([[0, 1], [2, 3]], dtype=np.uint8),
+    "int16": torch.tensor([[0, 1], [2, 3]], dtype=torch.int16),
+    "int32": torch.tensor([[0, 1], [2, 3]], dtype=torch.int32),
+    "pandas": pd.DataFrame([[0, 1], [2, 3]]),
+}
+
+
+@pytest.mark.parametrize("weight", [2, [2, 2], np.array([2.0, 2.0]), torch.tensor(2.0)], ids=type)
+@pytest.mark.parametrize("edges", EDGES.values(), ids=EDGES)
+def test_edges_and_weights_come_in_any_form(edges, weight):
+    model, data = model_with(build_expert("gcn", **SIZES)), graph(weighted=True)
+    predictor = Predictor(model, data)
+    predictor.add_edges(edges, weight)
+    assert predictor.data.edge_index[:, -2:].tolist() == [[0, 1], [2, 3]]
+    assert predictor.data.edge_weight[-2:].tolist() == [2, 2]
+    predictor.add_edges([[], []], [])
+    ids = torch.arange(12)
+    prob = expected(model, predictor.data, ids)
+    torch.testing.assert_close(predictor.predict(ids).prob, prob)
+
+
+def test_the_given_graph_comes_in_any_form():
+    model, data, ids = model_with(build_expert("gcn", **SIZES)), graph(), torch.arange(12)
+    prob = expected(model, data, ids)
+    forms = [
+        Data(x=data.x.numpy(), edge_index=data.edge_index.tolist()),
+        Data(x=data.x.to_sparse(), edge_index=data.edge_index.int()),
+        Data(x=data.x.clone().requires_grad_(), edge_index=data.edge_index),
+    ]
+    for given_graph in forms:
+        predictor = Predictor(model, given_graph, cache=True)
+        torch.testing.assert_close(predictor.predict(ids).prob, prob)
+
+
+@pytest.mark.parametrize("rule", [{}, {"threshold": 2.0}, {"budget": 1.0}], ids=str)
+@pytest.mark.parametrize("cache", [True, False])
+def test_no_prediction_is_nan(rule, cache):
+    model = model_with(build_expert("gcn", **SIZES))
+    predictor = Predictor(model, graph(), cache=cache, **rule)
+    before = predictor.predict(range(12))
+    bias = model.strong.convs[0].bias.data.clone()
+    model.strong.convs[0].bias.data[0] = torch.nan
+    with pytest.raises(FloatingPointError, match="12 of 12 predictions are NaN"):
+        predictor.predict(range(12))
+    model.strong.convs[0].bias.data.copy_(bias)
+    assert predictor.predict(range(12)).prob.equal(before.prob)
+
+
+@pytest.mark.parametrize("weight", [torch.nan, torch.inf, -50.0])
+@pytest.mark.parametrize("make", [lambda: build_expert("gcn", **SIZES), lambda: pyg.GCN(**SIZES)])
+def test_a_weight_with_which_nothing_can_be_predicted_is_refused(make, weight):
+    model, data = model_with(make()), graph(weighted=True)
+    predictor, ids = Predictor(model, data, threshold=2.0), torch.arange(12)
+    before = predictor.predict(ids).prob
+    with pytest.raises(ValueError, match="edge_weight must be finite|cannot be normalized|NaN"):
+        predictor.add_edges([[0, 2], [1, 3]], [1.0, weight])
+    assert predictor.data.edge_index.equal(data.edge_index)
+    assert predictor.predict(ids).prob.equal(before)
+    predictor.add_edges([[0], [1]], -0.01)
+    prob = expected(model, predictor.data, ids, threshold=2.0)
+    torch.testing.assert_close(predictor.predict(ids).prob, prob)
+
+
+def test_the_confidence_is_the_share_of_the_weak_expert():
+    model, data, ids = model_with(build_expert("gcn", **SIZES)), graph(), torch.tensor([7, 2, 7])
+    out = model(data.x, data.edge_index)
+    for rule in ({}, {"threshold": 0.5}, {"budget": 0.3}):
+        confidence = Predictor(model, data, **rule).predict(ids).confidence
+        torch.testing.assert_close(confidence, out.confidence[ids])
+    for model.route in ("weak", "strong"):
+        confidence = model(data.x, data.edge_index).confidence
+        assert Predictor(model, data).predict(ids).confidence.equal(confidence[ids])
+
+
 def test_no_nodes_and_a_graph_without_edges():
     model = model_with(build_expert("gcn", **SIZES))
     data = Data(x=torch.randn(3, F_IN), edge_index=torch.empty(2, 0, dtype=torch.long))
@@ -277,6 +445,18 @@ def test_no_nodes_and_a_graph_without_edges():
         (lambda p: p.predict([12]), r"node ids must lie in \[0, 12\), got 12"),
         (lambda p: p.predict([-1]), r"node ids must lie in \[0, 12\), got -1"),
         (lambda p: p.predict([0.5]), "node ids must be integers"),
+        (lambda p: p.predict([2**40]), "node ids must lie"),
+        (lambda p: p.predict([None]), "node ids must be a tensor, array or list of numbers"),
+        (lambda p: p.predict({1, 2}), "the given set cannot be read as one"),
+        (lambda p: p.predict([[1], [2]]), r"of shape \[n\], got torch.int64 of shape \[2, 1\]"),
+        (lambda p: p.predict(MASK[:5]), "a mask of nodes must have 12 entries, got 5"),
+        (lambda p: p.add_nodes([[1.0] * 4]), r"\[n, 5\], got torch.float64 of shape \[1, 4\]"),
+        (lambda p: p.add_nodes([[2**30 + 1] * 5]), "integers are rounded as torch.float32"),
+        (lambda p: p.add_nodes([[1e300] * 5]), "must be finite: 1 of 1 rows"),
+        (lambda p: p.set_features(2, "text"), "features must be a tensor, array or list"),
+        (lambda p: p.add_edges([[0.0], [1.0]]), "must be int64 or int32, got torch.float64"),
+        (lambda p: p.add_edges([]), r"shape \[2, num_edges\], got \[0\]"),
+        (lambda p: p.add_edges([[0], [-1]]), r"must lie in \[0, 12\)"),
         (
             lambda p: p.add_nodes(torch.randn(2, 4)),
             r"\[n, 5\], got torch.float32 of shape \[2, 4\]",
@@ -301,13 +481,21 @@ def test_bad_input_is_named_and_changes_nothing(act, problem):
     predictor = Predictor(model_with(build_expert("gcn", **SIZES)), data)
     with pytest.raises(ValueError, match=problem):
         act(predictor)
-    assert predictor.data.x is data.x and predictor.data.edge_index.equal(data.edge_index)
+    assert predictor.data.x.equal(data.x) and predictor.data.edge_index.equal(data.edge_index)
 
 
 def test_invalid_arguments_are_refused():
     model = model_with(build_expert("gcn", **SIZES))
-    with pytest.raises(ValueError, match="data must have x and edge_index"):
-        Predictor(model, Data(edge_index=torch.zeros(2, 1).long()))
+    for wrong in (Data(edge_index=torch.zeros(2, 1).long()), graph().x, None):
+        with pytest.raises(ValueError, match="data must have x and edge_index"):
+            Predictor(model, wrong)
+    for field in ("x", "edge_weight"):
+        nan = graph(weighted=True)
+        nan[field].view(-1)[3] = torch.nan
+        with pytest.raises(ValueError, match=f"{field} must be finite: 1 of "):
+            Predictor(model, nan)
+    with pytest.raises(ValueError, match="threshold is the least confidence .* got nan"):
+        Predictor(model, graph(), threshold=float("nan"))
     with pytest.raises(ValueError, match="must be floating point, got torch.int64"):
         Predictor(model, Data(x=torch.ones(2, 5).long(), edge_index=torch.zeros(2, 1).long()))
     with pytest.raises(

@@ -115,3 +115,18 @@ def test_nodes_that_trained_or_selected_the_model_are_refused(task):
     for settings in ({"delta": 0.0}, {"max_drop": 1.0}, {"reference": "weak"}):
         with pytest.raises(ValueError, match=r"\(0, 1\)|unknown reference"):
             choose_threshold(model, task, nodes=task.index("test"), **settings)
+
+
+def test_a_repeated_node_counts_once_and_nodes_come_in_any_form(task, data):
+    model = Mowst(MLP(**SIZES), GCN(**SIZES), PowerGate(0.3))
+    free = torch.zeros(data.num_nodes, dtype=torch.bool)
+    free[task.index("test")[:4]] = True
+    ids = free.nonzero().view(-1)
+    known = choose_threshold(model, task, nodes=ids)
+    assert known.num_nodes == 4
+    for nodes in (free, free.numpy(), ids.tolist(), ids.repeat(300), ids.flip(0)):
+        assert choose_threshold(model, task, nodes=nodes) == known
+    assert choose_threshold(model, task, nodes=int(ids[0])).num_nodes == 1
+    for nodes, message in (([-1], r"in \[0, 30\), got -1"), (free[:3], "30 entries, got 3")):
+        with pytest.raises(ValueError, match=message):
+            choose_threshold(model, task, nodes=nodes)
