@@ -13,9 +13,7 @@ from torch_geometric.data import Data
 from mowst.cli.places import add_places, choose_device
 from mowst.data import load_graph
 from mowst.io import atomic_write, read_json, write_json
-from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, Mowst
-from mowst.nn.signature import make_graph
 from mowst.study.run import load_run_task
 from mowst.task import SPLITS, GraphTask
 from mowst.train.evaluate import score_model
@@ -93,7 +91,6 @@ def predict(options: "Namespace") -> None:
     print(f"{len(table)} nodes of '{name}': {options.output}")
 
 
-@torch.no_grad()
 def make_predictions(
     model: Mowst,
     data: Data,
@@ -112,10 +109,6 @@ def make_predictions(
     if model.multilabel:
         raise ValueError("a table has one label per node: use model.predict_proba(data) in Python")
     found = Predictor(model, data, threshold=threshold).predict(nodes)
-    with evaluating(model):
-        at = nodes.to(data.x.device)
-        weak = model.logits("weak", data.x, make_graph(model, data), nodes=at)
-        confidence = model.confidence(weak, data.x[at])
     if classes is None:
         classes = [str(number) for number in range(found.prob.size(1))]
         labels = found.labels.tolist()
@@ -128,7 +121,7 @@ def make_predictions(
         table["expert"] = "mixture"
     else:
         table["expert"] = [names[EXPERTS[deferred]] for deferred in found.deferred.tolist()]
-    table["confidence"] = confidence.cpu().numpy()
+    table["confidence"] = found.confidence.cpu().numpy()
     columns = [f"prob_{name}" for name in classes]
     return table.join(pd.DataFrame(found.prob.cpu().numpy(), columns=columns))
 
