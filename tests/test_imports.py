@@ -12,6 +12,7 @@ MAY_IMPORT = {
     "sparse": set(),
     "io": set(),
     "labels": set(),
+    "locks": set(),
     "metrics": {"labels"},
     "official": set(),
     "forms": set(),
@@ -26,16 +27,16 @@ MAY_IMPORT = {
     "validation": {"graph_checks", "labels", "metrics"},
     "task": {"labels", "metrics", "official", "forms", "convert", "validation", "notebook"},
     "data": {
-        *("task", "io", "pickles", "sealed", "convert", "labels", "metrics", "validation"),
-        "graph_checks",
+        *("task", "io", "locks", "pickles", "sealed", "convert", "labels", "metrics"),
+        *("validation", "graph_checks"),
     },
     "estimator": {"nn", "task", "convert", "train"},
-    "train": {"labels", "sparse", "nn", "task", "io", "sealed", "notebook"},
+    "train": {"labels", "sparse", "nn", "task", "io", "locks", "sealed", "notebook"},
     "serve": {"labels", "sparse", "nn", "task", "metrics", "forms"},
     "process": {"sparse"},
     "study": {
         *("sparse", "nn", "train", "serve", "task", "data", "io", "metrics", "presets"),
-        *("official", "process"),
+        *("official", "process", "locks"),
     },
 }
 

@@ -1,5 +1,6 @@
 r"""Download of single files: resumed, checked, and in place complete or not at all."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -8,21 +9,21 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from filelock import FileLock
-
 from mowst.io import atomic_write, move_into_place, read_json, write_json
+from mowst.locks import Lock
 
 RECORD, LOCK = "downloads.json", "downloads.lock"
 CHUNK = 1 << 20
 RANGE_NOT_SATISFIABLE = 416
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def lock_downloads(folder: Path) -> FileLock:
+def lock_downloads(folder: Path) -> Lock:
     r"""Returns a context in which no other process downloads into a folder. A thread may enter it
     twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / LOCK, is_singleton=True)
+    return Lock(folder / LOCK, is_singleton=True)
 
 
 def download(url: str, path: Path, sha256: str | None = None, timeout: float = 30) -> None:
@@ -37,7 +38,7 @@ def download(url: str, path: Path, sha256: str | None = None, timeout: float = 3
         timeout (float, optional): The seconds to wait for the server. (default: :obj:`30`)
 
     Raises:
-        OSError: If the server does not respond, or the response ends early.
+        OSError: If the server does not respond, the response ends early, or the disk is full.
         ValueError: If the server sends another file.
     """
     part, record = path.with_name(f"{path.name}.part"), path.with_name(RECORD)
@@ -103,13 +104,18 @@ def _receive(url: str, part: Path, timeout: float) -> None:
         bar = tqdm(
             desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, disable=None
         )
-        with bar, open(part, "ab" if start else "wb") as file:
-            chunk = response.read(CHUNK)
-            while chunk:
-                bar.update(file.write(chunk))
+        try:
+            with bar, open(part, "ab" if start else "wb") as file:
                 chunk = response.read(CHUNK)
-            file.flush()
-            os.fsync(file.fileno())
+                while chunk:
+                    bar.update(file.write(chunk))
+                    chunk = response.read(CHUNK)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno in FULL:
+                error.filename = str(part)
+            raise
     size = part.stat().st_size
     if total is not None and size != total:
         raise OSError(f"{url} ended after {size} of {total} bytes; the next call resumes there")

@@ -8,7 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
+
+from mowst.locks import Lock
 
 RESULTS = "results.jsonl"
 RUN = ("id", "name", "data", "strong", "method", "seed", "split", "status")
@@ -67,7 +69,7 @@ def append_line(path: str | PathLike[str], line: Mapping[str, Any]) -> None:
         line (dict): Plain values.
     """
     content = (json.dumps(line) + "\n").encode()
-    with FileLock(f"{path}.lock"), open(path, "a+b") as file:
+    with Lock(f"{path}.lock"), open(path, "a+b") as file:
         remove_torn_line(file)
         file.write(content)
         file.flush()
@@ -84,7 +86,7 @@ def claim(path: str | PathLike[str]) -> Iterator[bool]:
     r"""A context that holds the lock at a path. Its value is whether this process got the lock. The
     operating system releases it when the process ends, even if it is killed.
     """
-    lock = FileLock(path, blocking=False)
+    lock = Lock(path, blocking=False)
     with suppress(Timeout):
         lock.acquire()
     try:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import SoftFileLock, Timeout
 
 from mowst.io import atomic_write, read_yaml, write_json, write_yaml
+from mowst.locks import Lock
 from mowst.nn.mowst import Mowst
 from mowst.train.checkpoint import read_checkpoint, write_checkpoint
 from mowst.train.evaluate import FitResult
@@ -50,7 +51,7 @@ class RunDir:
         self.stopping = False
         self._saved_in: tuple = ()
         self._saved_at = 0.0
-        self._lock = FileLock(self.path / LOCK, blocking=False)
+        self._lock = Lock(self.path / LOCK, blocking=False)
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> "RunDir":
@@ -175,9 +176,10 @@ class RunDir:
         try:
             self._lock.acquire()
         except Timeout:
-            raise BlockingIOError(
-                f"another process trains in '{self.path}': wait for it or stop it first"
-            ) from None
+            advice = "wait for it or stop it first"
+            if isinstance(self._lock, SoftFileLock):  # a file that a killed process leaves
+                advice += f", or remove {self.path / LOCK} if there is none"
+            raise BlockingIOError(f"another process trains in '{self.path}': {advice}") from None
 
     @contextmanager
     def _explain_errors(self, path: Path | None = None) -> Iterator[None]:
