@@ -86,6 +86,33 @@ def move_into_place(path: Path, place: Path) -> None:
             os.close(folder)
 
 
+@contextmanager
+def open_lines(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
+    r"""Opens a file of lines to append to. An incomplete last line, left by an interrupted writer,
+    is removed first.
+
+    Raises:
+        OSError: If the file cannot be written. Names the path.
+    """
+    try:
+        with open(path, "a+b") as file:
+            remove_torn_line(file)
+            yield file
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def remove_torn_line(file: IO[bytes]) -> None:
+    r"""Truncates a file behind its last complete line, and moves to its end."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 1))
+    if file.read() not in (b"", b"\n"):
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.seek(0, os.SEEK_END)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     r"""Writes a value as indented JSON, atomically."""
     with atomic_write(path, mode="w") as file:
@@ -199,7 +226,8 @@ def parsing(path: str | PathLike[str], kind: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{path} is not a readable {kind}, or it is damaged: {error}") from error
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a readable {kind}, or it is damaged: {why}") from error
 
 
 def _require_keys(found: Any, keys: Sequence[str] | None, path: str | Path) -> None:

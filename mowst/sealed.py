@@ -47,7 +47,8 @@ def read_sealed(path: str | PathLike[str], form: str) -> tuple[str, dict[str, Te
     found = metadata.get("format")
     if found != form:
         raise ValueError(
-            f"{path} is of the format {found!r}, not '{form}': another version or program wrote it"
+            f"{path} is of the format {found!r}, not '{form}': another version or program wrote "
+            "it, and can read it"
         )
     if metadata != seal(form, metadata.get("text", ""), tensors):
         raise ValueError(f"{path} is damaged: its checksum does not match its content")

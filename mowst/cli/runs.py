@@ -4,7 +4,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,9 +11,10 @@ from torch_geometric.data import Data
 
 from mowst.cli.places import add_places, choose_device
 from mowst.data import load_graph
-from mowst.io import atomic_write, read_json, write_json
+from mowst.io import atomic_write, read_json
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.study.run import load_run_task
+from mowst.study.values import TASK_TYPES, parse_value
 from mowst.task import SPLITS, GraphTask
 from mowst.train.evaluate import score_model
 from mowst.train.run_dir import RunDir
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from jsonargparse import ArgumentParser, Namespace
 
+CONFIG_TYPES: dict[str, Any] = {  # what a run needs to be evaluated
+    **dict.fromkeys(("data", "method", *EXPERTS), str),
+    **{"split": int | str, "root": str | None},
+    **TASK_TYPES,
+}
 CLASSES, FEATURES = "classes.json", "features.json"  # files of a run that hold names
 FORMATS = (".csv", ".csv.gz", ".parquet")
 
@@ -37,14 +42,14 @@ def read_evaluate(parser: "ArgumentParser", argv: Sequence[str]) -> "Namespace":
 def evaluate(options: "Namespace") -> None:
     r"""Prints the scores of a run's model and of its experts."""
     run_dir, model, device = _open_run(options)
-    config = run_dir.config
+    config, trained = run_dir.config, run_dir.read_result()["scores"]
     task = _renumber_classes(_load_task(options, config), run_dir)
     task = replace(task, data=_order_features(task.data, run_dir, task.name))
     task = _fit_classes(task, model).to(device)
     print(f"{task}\n{model}")
     result = score_model(model, task)
-    trained = read_json(Path(options.run) / "result.json")["scores"]
-    result["scores"] = {part: result["scores"][part] for part in trained}
+    if "mixture" not in trained:
+        result["scores"] = {result["route"]: result["scores"][result["route"]]}
     print_scores({}, result, str(task.metric), config)
     if options.data in (None, config["data"]):
         _warn_of_seen_nodes(task, options, config)
@@ -87,7 +92,7 @@ def predict(options: "Namespace") -> None:
     if options.output is None:
         table.to_csv(sys.stdout, index=False)
         return
-    _write_table(table, options.output)
+    write_table(table, options.output)
     print(f"{len(table)} nodes of '{name}': {options.output}")
 
 
@@ -113,6 +118,11 @@ def make_predictions(
         classes = [str(number) for number in range(found.prob.size(1))]
         labels = found.labels.tolist()
     else:
+        if len(classes) != found.prob.size(1):
+            raise ValueError(
+                f"the model has {found.prob.size(1)} classes, but {len(classes)} names of classes "
+                f"({CLASSES}): {', '.join(classes)}"
+            )
         labels = [classes[number] for number in found.labels.tolist()]
     table = pd.DataFrame({"node": nodes.tolist(), "label": labels})
     if "node_ids" in data:
@@ -159,14 +169,12 @@ def print_scores(
         print(f"expected test {metric} of sampled routing: {100 * result['expected']:.2f} %")
 
 
-def write_names(run_dir: RunDir, task: GraphTask) -> None:
-    r"""Writes the names of a task's classes and features, if they have names: another folder may
-    have them in another order.
+def list_names(task: GraphTask) -> dict[str, list[str]]:
+    r"""Returns the names of a task's classes and features, if they have names, by the files of a
+    run that hold them: another folder may have them in another order.
     """
-    for file, key in ((CLASSES, "class_names"), (FEATURES, "feature_names")):
-        names = task.data.get(key)
-        if names:
-            write_json(run_dir.path / file, names)
+    found = {CLASSES: task.data.get("class_names"), FEATURES: task.data.get("feature_names")}
+    return {file: names for file, names in found.items() if names}
 
 
 def _add_run(parser: "ArgumentParser") -> None:
@@ -181,14 +189,25 @@ def _add_run(parser: "ArgumentParser") -> None:
 
 def _open_run(options: "Namespace") -> tuple[RunDir, Mowst, str]:
     device, run_dir = choose_device(options.device), RunDir.open(options.run)
-    missing = [key for key in ("data", "split", "method", *EXPERTS) if key not in run_dir.config]
+    with run_dir.explain_version():
+        _check_config(run_dir)
+        model = Mowst.load(run_dir.model_path, trust=options.trust)
+    return run_dir, model.to(device), device
+
+
+def _check_config(run_dir: RunDir) -> None:
+    config = run_dir.config
+    missing = [key for key in CONFIG_TYPES if key not in config]
     if missing:
         raise ValueError(
-            f"'{options.run}' was not written by 'mowst train': its config.yaml lacks "
-            f"{', '.join(missing)}"
+            f"'{run_dir.path}' was not written by 'mowst train', or its config.yaml is incomplete: "
+            f"it lacks {', '.join(missing)}"
         )
-    model = Mowst.load(run_dir.model_path, trust=options.trust)
-    return run_dir, model.to(device), device
+    for key, wanted in CONFIG_TYPES.items():
+        try:
+            config[key] = parse_value(key, config[key], wanted)
+        except ValueError as error:
+            raise ValueError(f"{run_dir.path / 'config.yaml'}: {error}") from error
 
 
 def _load_task(options: "Namespace", config: Mapping[str, Any]) -> GraphTask:
@@ -209,7 +228,12 @@ def _load_nodes(options: "Namespace", config: Mapping[str, Any]) -> tuple[Data, 
 
 def _read_names(run_dir: RunDir, file: str) -> list[str] | None:
     path = run_dir.path / file
-    return read_json(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    names = read_json(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path} must hold a list of names")
+    return names
 
 
 def _order_features(data: Data, run_dir: RunDir, name: str) -> Data:
@@ -251,7 +275,8 @@ def _check_output(path: str) -> None:
             raise ImportError(f"'{path}' needs pyarrow: {hint}") from None
 
 
-def _write_table(table: "pd.DataFrame", path: str) -> None:
+def write_table(table: "pd.DataFrame", path: str) -> None:
+    r"""Writes a table in the format that the name of the file ends in, atomically."""
     with atomic_write(path) as file:
         if path.endswith(".parquet"):
             table.to_parquet(file, engine="pyarrow", index=False)

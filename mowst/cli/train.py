@@ -2,6 +2,7 @@ r""":obj:`mowst train`."""
 
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import torch
 from torch_geometric import seed_everything
 
 from mowst.cli.places import choose_device, refuse_import_paths
-from mowst.cli.runs import name_experts, print_scores, write_names
+from mowst.cli.runs import list_names, name_experts, print_scores
 from mowst.cli.train_options import LOGGERS, add_options
 from mowst.io import read_json, read_yaml
 from mowst.presets import load_preset
@@ -51,7 +52,8 @@ def read_train(parser: "ArgumentParser", argv: Sequence[str]) -> dict[str, Any]:
         if not path.is_file():
             folder = typed["resume"]
             raise FileNotFoundError(f"'{folder}' is not the folder of a run: it has no config.yaml")
-        files.update(_read_settings(path))
+        with RunDir(typed["resume"], {}).explain_version():
+            files.update(_read_settings(path))
     if typed.get("config"):
         files.update(_read_settings(Path(typed["config"])))
     files = {key: value for key, value in files.items() if key not in typed}
@@ -80,7 +82,8 @@ def _train(options: Mapping[str, Any], device: str) -> None:
     if device == "cpu" and not are_threads_chosen():
         torch.set_num_threads(_choose_threads(options, task))
     config = {key: options[key] for key in PLACES} | spec.all_settings
-    run_dir = RunDir(run_in_first(lambda: _choose_folder(options)), config)
+    folder = run_in_first(lambda: _choose_folder(options))
+    run_dir = RunDir(folder, config, names=list_names(task))
     if is_first():
         print(task.report() if Path(spec.data).is_dir() else task, model, sep="\n")
     callbacks: list[Callback] = []
@@ -98,7 +101,6 @@ def _train(options: Mapping[str, Any], device: str) -> None:
         callbacks=callbacks,
     )
     if is_first():
-        write_names(run_dir, task)
         _print_result(result, str(task.metric), config)
         seconds, count = result.seconds, len(result.history)
         threads = f"{torch.get_num_threads()} threads".replace("1 threads", "1 thread")
@@ -108,9 +110,10 @@ def _train(options: Mapping[str, Any], device: str) -> None:
 
 def _choose_threads(options: Mapping[str, Any], task: GraphTask) -> int:
     if options["resume"]:
-        before = Path(options["resume"], "env.json")
-        if before.is_file():  # as many threads give the same bits
-            return read_json(before)["machine"]["threads"]
+        with suppress(
+            OSError, ValueError, TypeError, KeyError
+        ):  # as many threads give the same bits
+            return int(read_json(Path(options["resume"], "env.json"))["machine"]["threads"])
     return choose_threads(task.num_nodes, task.data.num_edges, options["hidden_channels"])
 
 
@@ -130,8 +133,11 @@ def _read_settings(path: Path) -> dict[str, Any]:
         if len(rows) > 1:
             raise ValueError(f"{path} has {len(rows)} rows, which are for 'mowst study': keep one")
         settings = rows[0]
-    check_known(settings, [*PLACES, *SETTINGS], "setting")
-    return {key: parse_value(key, value, types[key]) for key, value in settings.items()}
+    try:
+        check_known(settings, [*PLACES, *SETTINGS], "setting")
+        return {key: parse_value(key, value, types[key]) for key, value in settings.items()}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _choose_folder(options: Mapping[str, Any]) -> str:

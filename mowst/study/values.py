@@ -3,7 +3,7 @@ r"""The keys of a row of a study, and the types of their values."""
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from mowst.nn.build import ModelConfig, Plain
 from mowst.train.config import OVERRIDES, Overrides, TrainConfig
@@ -67,11 +67,14 @@ def parse_value(key: str, value: Any, wanted: Any = None) -> Any:
     from argparse import ArgumentError
 
     wanted = TYPES[key] if wanted is None else wanted
+    name = wanted.__name__ if isinstance(wanted, type) else wanted
+    problem = f"{key} must be {name}, got {value!r}"
+    if value is None and type(None) not in get_args(wanted):  # jsonargparse takes it for any type
+        raise ValueError(problem)
     try:
         return _make_parser(wanted).parse_object({"value": value})["value"]
     except ArgumentError as error:
-        name = wanted.__name__ if isinstance(wanted, type) else wanted
-        raise ValueError(f"{key} must be {name}, got {value!r}") from error
+        raise ValueError(problem) from error
 
 
 @cache

@@ -6,8 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from os import PathLike
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from filelock import SoftFileLock, Timeout
 
-from mowst.io import atomic_write, read_yaml, write_json, write_yaml
+from mowst.io import atomic_write, read_json, read_yaml, write_json, write_yaml
 from mowst.locks import Lock
 from mowst.nn.mowst import Mowst
 from mowst.train.checkpoint import read_checkpoint, write_checkpoint
@@ -43,11 +43,19 @@ class RunDir:
     Args:
         path (str): The folder. Nothing is written to it before :meth:`start`.
         config (dict): All settings of the run.
+        names (dict, optional): The content of :obj:`classes.json` and :obj:`features.json`.
+            (default: :obj:`None`)
     """
 
-    def __init__(self, path: str | PathLike[str], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        config: Mapping[str, Any],
+        names: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.path = Path(path)
         self.config = dict(config)
+        self.names = dict(names or {})
         self.stopping = False
         self._saved_in: tuple = ()
         self._saved_at = 0.0
@@ -69,7 +77,10 @@ class RunDir:
                 f"'{path}' is not the folder of a finished run: it has no "
                 f"{' and no '.join(missing)}; give the folder that 'mowst train' printed"
             )
-        return cls(path, read_yaml(path / "config.yaml"))
+        run_dir = cls(path, {})
+        with run_dir.explain_version():
+            run_dir.config = read_yaml(path / "config.yaml")
+        return run_dir
 
     def start(self) -> None:
         r"""Makes the folder and writes the settings and the environment.
@@ -88,6 +99,7 @@ class RunDir:
         self.path.mkdir(parents=True, exist_ok=True)
         self._acquire_lock()
         write_json(self.path / "env.json", environment())
+        self._write_names()
         write_yaml(self.path / "config.yaml", self.config)
 
     def resume(self) -> dict[str, Any] | None:
@@ -106,18 +118,56 @@ class RunDir:
                 f"'{self.path}' is not the folder of a run: it has no config.yaml"
             )
         if (self.path / "result.json").exists():
-            raise FileExistsError(f"the run in '{self.path}' is finished: it cannot be resumed")
-        refuse_differences(
-            read_yaml(self.path / "config.yaml"), self.config, f"the run in '{self.path}'"
-        )
+            raise FileExistsError(
+                f"the run in '{self.path}' is finished, since it has a result.json: it cannot be "
+                "resumed"
+            )
+        with self.explain_version():
+            begun = read_yaml(self.path / "config.yaml")
+            refuse_differences(begun, self.config, f"the run in '{self.path}'")
         self._acquire_lock()
-        state = read_checkpoint(self.checkpoint_path) if self.checkpoint_path.exists() else None
+        state = self._read_checkpoint()
+        self._write_names()
         history = state["history"] if state else []
         for leftover in self.path.glob(".*.tmp"):  # of a write during which the run was killed
             leftover.unlink()
         with atomic_write(self.path / "metrics.jsonl", "w") as file:
             file.writelines(json.dumps(record) + "\n" for record in history)
         return state
+
+    def read_result(self) -> dict[str, Any]:
+        r"""Returns the scores of a finished run.
+
+        Raises:
+            FileNotFoundError: If the run is not finished.
+            ValueError: If the file is damaged.
+        """
+        path = self.path / "result.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"'{self.path}' has no result.json, as a run that was interrupted at its end: "
+                "resume it"
+            )
+        with self.explain_version():
+            result = read_json(path)
+            if not isinstance(result, dict) or not isinstance(result.get("scores"), dict):
+                raise ValueError(f"{path} is not the result of a run: it has no scores")
+        return result
+
+    @contextmanager
+    def explain_version(self) -> Iterator[None]:
+        r"""A context in which errors name the version of the package that began the run, if it is
+        not this one.
+        """
+        try:
+            yield
+        except ValueError as error:
+            other = ""
+            with suppress(OSError, ValueError):
+                other = describe_other_version(read_json(self.path / "env.json"))
+            if not other:
+                raise
+            raise ValueError(f"{error}{other}") from error
 
     def release(self) -> None:
         r"""Releases the folder, so that another process can continue the run."""
@@ -181,6 +231,22 @@ class RunDir:
                 advice += f", or remove {self.path / LOCK} if there is none"
             raise BlockingIOError(f"another process trains in '{self.path}': {advice}") from None
 
+    def _write_names(self) -> None:
+        # Before the first epoch: a finished run always has its names.
+        for name, value in self.names.items():
+            if not (self.path / name).exists():
+                write_json(self.path / name, list(value))
+
+    def _read_checkpoint(self) -> dict[str, Any] | None:
+        if not self.checkpoint_path.exists():
+            return None
+        with self.explain_version():
+            try:
+                return read_checkpoint(self.checkpoint_path)
+            except ValueError as error:
+                hint = "if it is removed, the run begins again"
+                raise ValueError(f"{error}; {hint}") from error
+
     @contextmanager
     def _explain_errors(self, path: Path | None = None) -> Iterator[None]:
         try:
@@ -223,6 +289,17 @@ def environment() -> dict[str, Any]:
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
+
+
+def describe_other_version(environment: Any) -> str:
+    r"""Returns the end of an error about a file that was written in an environment, if that had
+    another version of the package than this one.
+    """
+    try:
+        wrote, now = environment["versions"]["mowst"], version("mowst")
+    except (TypeError, KeyError):
+        return ""
+    return "" if wrote == now else f"; mowst {wrote} wrote it, this is mowst {now}"
 
 
 def _find_commit() -> str | None:
