@@ -6,36 +6,73 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from filelock import Timeout
 
+from mowst.io import open_lines
 from mowst.locks import Lock
+from mowst.train.run_dir import describe_other_version
 
 RESULTS = "results.jsonl"
-RUN = ("id", "name", "data", "strong", "method", "seed", "split", "status")
+NUMBER = int | float | None
+# The fields of every line, and their types.
+RUN: dict[str, Any] = {
+    **dict.fromkeys(("id", "name", "data", "strong", "method"), str),
+    **{"seed": int, "split": int | str, "status": str},
+}
+# What else a report reads, by the status of a run, and what it reads where a line has it.
+REPORTED: dict[str, dict[str, Any]] = {
+    "finished": {
+        **{"metric": str, "route": str, "settings": dict, "evaluations": int},
+        **{"seconds": int | float, "train": NUMBER, "val": NUMBER, "test": NUMBER},
+    },
+    "failed": {"error": str},
+}
+OPTIONAL: dict[str, Any] = {
+    **{"has_gate": bool, "settings": dict, "alone": dict, "environment": dict | None},
+    **dict.fromkeys(("expected", "deferred_share", "total_seconds", "peak_mib"), NUMBER),
+    **{"parameters": NUMBER, "sizes": dict, "published": dict | None},
+}
 
 
-def read_runs(folder: str | PathLike[str]) -> list[dict[str, Any]]:
-    r"""Reads the lines of a study's folder.
+def read_runs(folder: str | PathLike[str], reported: bool = False) -> list[dict[str, Any]]:
+    r"""Reads the lines of a study's folder. Other fields, of another version, are ignored.
+
+    Args:
+        folder (str): The folder.
+        reported (bool, optional): If set to :obj:`True`, lines must have what a report reads.
+            (default: :obj:`False`)
 
     Raises:
         ValueError: If a line is damaged or is not the line of a run.
     """
-    return read_lines(Path(folder) / RESULTS, keys=RUN)
+    path = Path(folder) / RESULTS
+    lines = read_lines(path)
+    for number, line in enumerate(lines, start=1):
+        needed, known = RUN, RUN
+        if reported:
+            needed = {**RUN, **REPORTED.get(str(line.get("status")), {})}
+            known = {**OPTIONAL, **needed}
+        problems = [f"it lacks {key}" for key in needed if key not in line]
+        for key, kind in known.items():
+            if key in line and not isinstance(line[key], kind):
+                problems.append(f"its {key} is {line[key]!r}")
+        if problems:
+            other = describe_other_version(line.get("environment"))
+            raise ValueError(f"{path}, line {number} is not a run: {', '.join(problems)}{other}")
+    return lines
 
 
-def read_lines(path: str | PathLike[str], keys: Sequence[str] = ()) -> list[dict[str, Any]]:
+def read_lines(path: str | PathLike[str]) -> list[dict[str, Any]]:
     r"""Reads the lines of a file, none if it does not exist. An incomplete last line, left by an
     interrupted writer, is ignored.
 
     Args:
         path (str or Path): The file.
-        keys (list[str], optional): The required keys of each line. (default: :obj:`()`)
 
     Raises:
-        ValueError: If the file is not text, or a complete line is not a JSON object with these
-            keys.
+        ValueError: If the file is not text, or a complete line is not a JSON object.
     """
     path = Path(path)
     if not path.exists():
@@ -53,9 +90,6 @@ def read_lines(path: str | PathLike[str], keys: Sequence[str] = ()) -> list[dict
             raise ValueError(f"{place} is damaged: {error}") from error
         if not isinstance(line, dict):
             raise ValueError(f"{place} is not a run: it is {text}")
-        missing = [key for key in keys if key not in line]
-        if missing:
-            raise ValueError(f"{place} is not a run: it lacks {', '.join(missing)}")
         lines.append(line)
     return lines
 
@@ -69,8 +103,7 @@ def append_line(path: str | PathLike[str], line: Mapping[str, Any]) -> None:
         line (dict): Plain values.
     """
     content = (json.dumps(line) + "\n").encode()
-    with Lock(f"{path}.lock"), open(path, "a+b") as file:
-        remove_torn_line(file)
+    with Lock(f"{path}.lock"), open_lines(path) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -93,22 +126,3 @@ def claim(path: str | PathLike[str]) -> Iterator[bool]:
         yield lock.is_locked
     finally:
         lock.release()
-
-
-def is_torn(path: str | PathLike[str]) -> bool:
-    r"""Whether the last line of a file is incomplete."""
-    with open(path, "rb") as file:
-        return _is_torn(file)
-
-
-def remove_torn_line(file: IO[bytes]) -> None:
-    r"""Truncates a file behind its last complete line."""
-    if _is_torn(file):
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def _is_torn(file: IO[bytes]) -> bool:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - 1))
-    return file.read() not in (b"", b"\n")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors.torch import load_file
 
-from mowst.io import atomic_write
+from mowst.io import atomic_write, parsing
 from mowst.metrics import EXACT
 from mowst.study import figures
 from mowst.study.leaderboard import make_leaderboard
@@ -54,6 +54,7 @@ DEFERRAL = (
 )
 COLORS = 32
 PIXELS = 80  # per inch
+RECORD = ("stage", "round", "part", "val", "val_loss", "confidence", "best")
 
 
 class Plot(NamedTuple):
@@ -88,7 +89,7 @@ def write_report(folder: str | PathLike[str], out: str | PathLike[str] | None = 
 
     folder = Path(folder)
     page = Path(out) if out else folder / "report.html"
-    lines = sort_lines(read_runs(folder))
+    lines = sort_lines(read_runs(folder, reported=True))
     if not lines:
         raise FileNotFoundError(f"'{folder}' has no {RESULTS} with a line: give a study's folder")
     results, differences = results_table(lines), difference_table(lines)
@@ -216,13 +217,14 @@ def _make_plots(members: Sequence[Line], folder: Path) -> list[Plot]:
     history = folder / members[0]["id"] / "history.jsonl"
     if history.is_file():
         caption = HISTORY.format(**members[0])
-        plots.append(_draw_plot(caption, plot_history(read_lines(history))))
+        plots.append(_draw_plot(caption, plot_history(_read_history(history))))
     kept, details = [], []
     for line in members:
         path = folder / line["id"] / "details.safetensors"
         if path.is_file():
             kept.append(line)
-            details.append(load_file(path))
+            with parsing(path, "safetensors file"):
+                details.append(load_file(path))
     if not details or "confidence" not in details[0]:
         return plots
     figure = figures.plot_confidence(details[0]["histogram"])
@@ -234,6 +236,18 @@ def _make_plots(members: Sequence[Line], folder: Path) -> list[Plot]:
         figure = figures.plot_deferral_runs(details, members[0]["metric"])
         plots.append(_draw_plot(DEFERRAL, figure))
     return plots
+
+
+def _read_history(path: Path) -> list[dict[str, Any]]:
+    with parsing(path, "history of a run"):
+        records = read_lines(path)
+        if not records:
+            raise ValueError("it is empty")
+        for record in records:
+            missing = [key for key in RECORD if key not in record]
+            if missing:
+                raise ValueError(f"a record lacks {', '.join(missing)}")
+    return records
 
 
 def _draw_plot(caption: str, figure: "Figure", sharpness: int = 1) -> Plot:

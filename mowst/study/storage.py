@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mowst.study.lines import is_torn, read_lines, remove_torn_line
+from mowst.io import open_lines
+from mowst.study.lines import read_lines
 
 if TYPE_CHECKING:
     import optuna
@@ -143,10 +144,21 @@ def _prepare_file(storage: str, create: bool) -> None:
 def _open_journal(path: str) -> "BaseStorage":
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 
-    class RepairedJournal(JournalFileBackend):
+    class Lock(JournalFileOpenLock):
+        # The writer before may have been killed in the middle of a line, also while this one waited
+        # for the lock.
+        def acquire(self) -> bool:
+            super().acquire()
+            try:
+                with open_lines(path):
+                    return True
+            except OSError:
+                self.release()
+                raise
+
+    class Journal(JournalFileBackend):
         def append_logs(self, logs: list[dict[str, Any]]) -> None:
             try:
-                _repair_journal(path)
                 super().append_logs(logs)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, path) from error
@@ -155,25 +167,10 @@ def _open_journal(path: str) -> "BaseStorage":
     read_lines(path)  # a line behind a damaged one would be lost
     # Not Optuna's default, a symbolic link: Windows refuses it to most users, and with a relative
     # path, Optuna waits forever for a process that died.
-    lock = JournalFileOpenLock(path)
     try:
-        return JournalStorage(RepairedJournal(path, lock_obj=lock))
+        return JournalStorage(Journal(path, lock_obj=Lock(path)))
     except (AssertionError, KeyError, TypeError) as error:
         raise ValueError("it is not a journal of this version of Optuna") from error
-
-
-def _repair_journal(path: str) -> None:
-    from optuna.storages.journal import JournalFileOpenLock
-
-    if not is_torn(path):
-        return
-    lock = JournalFileOpenLock(path)
-    lock.acquire()
-    try:
-        with open(path, "r+b") as journal:
-            remove_torn_line(journal)
-    finally:
-        lock.release()
 
 
 def _open_database(url: str) -> "BaseStorage":

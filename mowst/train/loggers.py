@@ -6,9 +6,12 @@ is built. All but :class:`CSV` write the numbers of a record under the part that
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from mowst.io import open_lines
 
 if TYPE_CHECKING:
     import optuna
@@ -17,21 +20,38 @@ Record = dict[str, Any]
 
 
 class CSV:
-    r"""Appends each record to a CSV file as one row.
+    r"""Appends each record to a CSV file as one row. An incomplete last row, left by a process that
+    was killed, is removed first. A resumed run repeats the rows since its checkpoint.
 
     Args:
         path (str): The file. A new file starts with the names of the columns.
+
+    Raises:
+        ValueError: In training, if the file has other columns.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
 
     def __call__(self, record: Record) -> None:
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, record)
+        rows = StringIO(newline="")
+        writer = csv.DictWriter(rows, record)
+        with open_lines(self.path) as file:
             if file.tell() == 0:
                 writer.writeheader()
+            else:
+                self._check_columns(file, ",".join(record))
             writer.writerow(record)
+            file.write(rows.getvalue().encode())
+
+    def _check_columns(self, file: IO[bytes], columns: str) -> None:
+        file.seek(0)
+        found = file.readline().decode(errors="replace").strip()
+        if found != columns:
+            raise ValueError(
+                f"{self.path} has the columns {found}, the run has {columns}: move the file away, "
+                "or give another one"
+            )
 
 
 class TensorBoard:

@@ -1,7 +1,5 @@
 r"""A full disk is reported with the path and what to do, and the files that were there stay."""
 
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 import torch
@@ -10,22 +8,11 @@ from mowst import MLP, LearnedGate, Mowst, TrainConfig, build_expert, fit, seed_
 from mowst.study import sweep
 from mowst.train.checkpoint import read_checkpoint, write_checkpoint
 
-resource = pytest.importorskip("resource")
+pytest.importorskip("resource")
 CONFIG = TrainConfig(epochs=2, rounds=1, gate_fit="train")
 
 
-@contextmanager
-def full_beyond(size):
-    r"""A context in which no file can grow beyond a size."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_sweep_on_a_journal_goes_on_once_there_is_room(data, tmp_path):
+def test_a_sweep_on_a_journal_goes_on_once_there_is_room(data, tmp_path, full_beyond):
     folder, path = tmp_path / "graph", tmp_path / "s.log"
     folder.mkdir()
     arrays = {"features": data.x, "edges": data.edge_index.T, "labels": data.y}
@@ -59,7 +46,7 @@ def make_model():
     return Mowst(MLP(**sizes), build_expert("gcn", **sizes), LearnedGate(4))
 
 
-def test_the_older_checkpoint_and_the_older_model_stay(tmp_path):
+def test_the_older_checkpoint_and_the_older_model_stay(tmp_path, full_beyond):
     checkpoint, path = tmp_path / "checkpoint", tmp_path / "model"
     write_checkpoint(checkpoint, {"epoch": 1})
     (model := make_model()).save(path)
@@ -75,7 +62,9 @@ def test_the_older_checkpoint_and_the_older_model_stay(tmp_path):
 @pytest.mark.parametrize(
     ("size", "name"), [(500, "metrics.jsonl"), (8000, "checkpoint.safetensors")]
 )
-def test_a_run_reports_how_to_resume_and_resumes_once_there_is_room(task, tmp_path, size, name):
+def test_a_run_reports_how_to_resume_and_resumes_once_there_is_room(
+    task, tmp_path, size, name, full_beyond
+):
     model = make_model()
     whole = fit(model, task, config=CONFIG, run_dir=tmp_path / "whole")
     run = tmp_path / "run"

@@ -3,77 +3,14 @@ undamaged.
 """
 
 import os
-import signal
 
 import pytest
 import torch
 
-from mowst import MLP, LearnedGate, Mowst, TrainConfig, build_expert, fit, io, seed_everything
+from mowst import MLP, LearnedGate, Mowst, TrainConfig, build_expert, fit, seed_everything
 from mowst.train.checkpoint import read_checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
-
-
-class Points:
-    r"""The points of the writes of a process, at one of which it is killed."""
-
-    def __init__(self, kill_at, pieces):
-        self.kill_at, self.pieces, self.passed = kill_at, pieces, 0
-
-    def __call__(self):
-        self.passed += 1
-        if self.passed == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def install(self):
-        io.open = self.open
-        for name in ("replace", "fsync", "unlink"):
-            setattr(os, name, self.around(getattr(os, name)))
-
-    def around(self, function):
-        def call(*args, **kwargs):
-            self()
-            value = function(*args, **kwargs)
-            self()
-            return value
-
-        return call
-
-    def open(self, *args, **kwargs):
-        self()
-        file = open(*args, **kwargs)  # noqa: SIM115
-        write = file.write
-
-        def in_pieces(content):
-            size = max(1, len(content) // self.pieces)
-            for start in range(0, len(content), size):
-                write(content[start : start + size])
-                file.flush()
-                self()
-
-        file.write = in_pieces
-        self()
-        return file
-
-
-def count_points(act, kill_at=0, pieces=4):
-    r"""Returns the number of points that a process passed until its end, or None if it was killed
-    at one of them.
-    """
-    reader, writer = os.pipe()
-    if not (child := os.fork()):
-        try:
-            (points := Points(kill_at, pieces)).install()
-            act()
-            os.write(writer, str(points.passed).encode())
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    os.close(writer)
-    with os.fdopen(reader) as file:
-        passed = file.read()
-    assert os.WIFSIGNALED(status) or passed, "the process failed before it was killed"
-    return int(passed) if passed else None
 
 
 def make_model(seed=0):
@@ -115,7 +52,10 @@ def load_model(path):
     return int(number)
 
 
-KINDS = {"checkpoint": (save_checkpoint, load_checkpoint), "model": (save_model, load_model)}
+KINDS = {
+    "checkpoint": (save_checkpoint, load_checkpoint),
+    "model": (save_model, load_model),
+}
 FILES = [pytest.param(4, id="few"), pytest.param(60, id="many", marks=pytest.mark.slow)]
 
 
@@ -123,7 +63,7 @@ FILES = [pytest.param(4, id="few"), pytest.param(60, id="many", marks=pytest.mar
 @pytest.mark.parametrize("pieces", FILES)
 @pytest.mark.parametrize("older", [1, None])
 def test_killed_anywhere_in_a_save_there_is_the_older_file_or_the_new_one(
-    kind, pieces, older, tmp_path
+    kind, pieces, older, tmp_path, count_points
 ):
     (save, load), path = KINDS[kind], tmp_path / "file.safetensors"
     found = []
@@ -145,7 +85,7 @@ def test_killed_anywhere_in_a_save_there_is_the_older_file_or_the_new_one(
 
 
 @pytest.mark.parametrize("count", [4, pytest.param(40, marks=pytest.mark.slow)])
-def test_a_run_killed_anywhere_resumes_to_the_bit(count, task, tmp_path):
+def test_a_run_killed_anywhere_resumes_to_the_bit(count, task, tmp_path, count_points):
     config = TrainConfig(epochs=1, rounds=1, gate_fit="train")
 
     def run(name, resume=False):

@@ -52,12 +52,31 @@ def test_a_damaged_whole_line_is_named(path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"), [("{}", "it lacks id, name"), ("[]", r"it is \[\]"), ("5", "it is 5")]
+    ("line", "told"),
+    [("{}", "it lacks id, it lacks name"), ("[]", r"it is \[\]"), ("5", "it is 5")],
 )
 def test_a_line_that_is_no_run_is_named(tmp_path, make_line, line, told):
     (tmp_path / "results.jsonl").write_text(f"{json.dumps(make_line())}\n{line}\n")
     with pytest.raises(ValueError, match=f"results.jsonl, line 2 is not a run: {told}"):
         read_runs(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["seconds", "settings", "route", "test"])
+def test_a_line_of_another_version_is_ignored_by_a_study_and_named_by_a_report(
+    tmp_path, make_line, key
+):
+    line = make_line(brand_new={"a": 1})
+    line["environment"] = {"versions": {"mowst": "99.0"}}
+    (tmp_path / "results.jsonl").write_text(json.dumps(line) + "\n")
+    assert read_runs(tmp_path, reported=True) == [line]
+    del line[key]
+    (tmp_path / "results.jsonl").write_text(json.dumps(line) + "\n")
+    assert read_runs(tmp_path) == [line]
+    with pytest.raises(ValueError, match=f"line 1 is not a run: it lacks {key}; mowst 99.0 wrote"):
+        read_runs(tmp_path, reported=True)
+    (tmp_path / "results.jsonl").write_text(json.dumps({**line, key: [1]}) + "\n")
+    with pytest.raises(ValueError, match=rf"line 1 is not a run: its {key} is \[1\]"):
+        read_runs(tmp_path, reported=True)
 
 
 def test_what_is_no_text_is_named(path):

@@ -51,6 +51,15 @@ def test_the_page_needs_no_other_file_and_shows_everything(study):
     assert "RuntimeError: &lt;b&gt;out of | memory&lt;/b&gt;" in text  # errors are no markup
 
 
+@pytest.mark.parametrize("name", ["history.jsonl", "details.safetensors"])
+@pytest.mark.parametrize("content", [b"", b'{"a": 1}\n'])
+def test_a_damaged_file_of_a_run_is_named(study, name, content):
+    pytest.importorskip("matplotlib")
+    (study / "runs" / f"{0:016x}" / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{0:016x}/{name} is not a readable"):
+        write_report(study)
+
+
 def test_the_same_lines_give_the_same_bytes_in_any_order(study, tmp_path_factory):
     pytest.importorskip("matplotlib")
     write_report(study)
