@@ -12,7 +12,7 @@ from filelock import Timeout
 
 from mowst.io import open_lines
 from mowst.locks import Lock
-from mowst.train.run_dir import describe_other_version
+from mowst.train.environment import describe_other_version
 
 RESULTS = "results.jsonl"
 NUMBER = int | float | None

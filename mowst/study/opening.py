@@ -12,7 +12,7 @@ from mowst.study.samplers import make_pruner
 from mowst.study.space import find_point, flatten_settings, nest_settings
 from mowst.study.storage import MAX_RETRY, ignore_experimental_warnings, recover_trials
 from mowst.study.values import SETTINGS
-from mowst.train.run_dir import environment
+from mowst.train.environment import environment
 
 if TYPE_CHECKING:
     import optuna

@@ -25,9 +25,9 @@ from mowst.study.run_spec import RunSpec
 from mowst.study.values import TASK_DEFAULTS
 from mowst.task import GraphTask
 from mowst.train.callbacks import Callback, ProgressBar
+from mowst.train.environment import environment
 from mowst.train.fit import fit
 from mowst.train.methods import find_method
-from mowst.train.run_dir import environment
 
 # The fields of a FitResult that a line has.
 RESULT = (

@@ -31,7 +31,7 @@ from mowst.sparse.memory import keep_freed_memory
 from mowst.study.lines import RESULTS, append_line, claim, read_runs, select_newest
 from mowst.study.run import make_failed_line, run_one
 from mowst.study.run_spec import RunSpec
-from mowst.train.run_dir import environment
+from mowst.train.environment import environment
 
 logger = logging.getLogger(__name__)
 

@@ -4,12 +4,13 @@ from torch_geometric import seed_everything
 
 from mowst.train.callbacks import ProgressBar, StopTraining
 from mowst.train.config import Overrides, TrainConfig
+from mowst.train.environment import environment
 from mowst.train.evaluate import FitResult, score_model
 from mowst.train.fit import fit
 from mowst.train.gate_fit import GateFit, fit_gate
 from mowst.train.loggers import CSV, MLflow, OptunaPruning, TensorBoard, WandB
 from mowst.train.methods import METHODS, Method, MixtureMethod, register_method
-from mowst.train.run_dir import RunDir, environment
+from mowst.train.run_dir import RunDir
 from mowst.train.stage import AcceptByGateFit, AcceptByScore, Stage, StageResult
 from mowst.train.trainer import Trainer
 

@@ -23,7 +23,7 @@ from mowst.nn.build import ModelConfig, build_model
 from mowst.train import GateFit, RunDir, StageResult, fit_gate
 from mowst.train.calibration import calibrated_nll
 from mowst.train.config import flatten_config
-from mowst.train.run_dir import environment
+from mowst.train.environment import environment
 
 METHODS = ("mowst", "mowst-star", "weak", "strong")
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
