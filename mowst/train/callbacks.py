@@ -21,6 +21,7 @@ A record holds
 """
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -48,7 +49,10 @@ class ProgressBar:
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        from tqdm.auto import tqdm
+        with warnings.catch_warnings():
+            # Without ipywidgets, tqdm shows a bar of text in notebooks.
+            warnings.simplefilter("ignore")
+            from tqdm.auto import tqdm
 
         self.bar = tqdm(**{"unit": " epochs", "leave": False, **kwargs})
 

@@ -99,7 +99,7 @@ def _drop_counter(table: Table, nodes: Nodes) -> Table:
         return table
     last = table.frame.iloc[:, 2]
     if table.width == 3:
-        if (nodes.locate(last) < 0).any() or last.nunique() == 1:
+        if last.dtype.kind == "f" or (nodes.locate(last) < 0).any():
             return table  # a weight
         if (nodes.locate(table.frame.iloc[:, 0]) >= 0).all():
             table.refuse(
