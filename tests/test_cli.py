@@ -177,7 +177,7 @@ def test_a_method_of_ones_own_trains(here, capsys):
 
 
 def test_a_file_says_which_data_set_and_preset_and_a_typed_one_counts_more(here, monkeypatch):
-    (here / "my.yaml").write_text("data: csbm\nepochs: 2\nrounds: 1\n")
+    (here / "my.yaml").write_text("data: csbm\nepochs: 2\nrounds: 1\ngate_folds: 2\n")
     rates = {"csbm": {"lr": 0.02}, "digits": {"lr": 0.03}}
     monkeypatch.setattr("mowst.cli.train.load_preset", lambda data, *_: rates[data])
     for typed, data, lr in (([], "csbm", 0.02), (["digits"], "digits", 0.03)):

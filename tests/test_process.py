@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from mowst import process
-from mowst.process import choose_threads, count_processors, share_threads, starting_workers
+from mowst.process import (
+    choose_threads,
+    count_processors,
+    prepare_process,
+    share_threads,
+    starting_workers,
+)
 
 
 def run(code, **variables):
@@ -28,21 +34,17 @@ def test_waiting_threads_sleep_and_no_processor_has_two():
     assert found == ["PASSIVE", str(count_processors())] and error == ""
 
 
-def test_the_environment_takes_precedence():
-    found, _ = run(
-        f"import os; {CALL}; import torch; {PRINT}", OMP_WAIT_POLICY="ACTIVE", OMP_NUM_THREADS="1"
-    )
-    assert found == ["ACTIVE", "1"]
+def test_importing_changes_nothing_and_after_torch_it_is_too_late():
+    found, error = run(f"import os, torch, mowst; {PRINT}; {CALL}; {PRINT}")
+    assert found[0] == found[2] == "None" and "torch was imported before" in error
 
 
-def test_importing_the_package_changes_nothing():
-    found, _ = run(f"import os, torch; before = torch.get_num_threads(); import mowst; {PRINT}")
-    assert found[0] == "None"
-
-
-def test_after_torch_it_is_too_late_which_is_said():
-    found, error = run(f"import os, torch; {CALL}; {PRINT}")
-    assert found[0] == "None" and "torch was imported before prepare_process()" in error
+def test_the_environment_takes_precedence(monkeypatch, caplog):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(process, "count_processors", lambda: 64)
+    assert prepare_process() == torch.get_num_threads() == 1
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE" and not caplog.records
 
 
 @pytest.mark.parametrize("quota", ["max 100000", "150000 100000", "50000 100000", ""])

@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -435,6 +436,49 @@ def test_arrays_that_are_no_table_are_refused(tmp_path):
         ValueError,
         match=r"features.npz holds a sparse matrix of the format csc; save its .tocsr\(\)",
     ):
+        load_folder(folder)
+
+
+SPELLINGS = ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"]
+SPELLINGS += ["1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]
+SPELLINGS += ["NaT", r"\N"]
+
+
+def test_a_missing_value_is_missing_in_every_spelling_of_pandas(tmp_path):
+    labels = [["id", "label"], *([name, "cat" if k % 2 else "dog"] for k, name in enumerate(IDS))]
+    named = NAMED | {"splits": NAMED["splits"][:-1]}
+    for k, spelling in enumerate(SPELLINGS):
+        rows = [*labels[:-1], ["fay", spelling]]
+        task = load_folder(write(tmp_path / f"label {k}", named | {"labels": rows}))
+        assert task.data.y.tolist() == [1, 0, 1, 0, 1, -1], spelling
+        assert task.data.class_names == ["cat", "dog"]
+        found = f"labels.csv: 1 ({spelling!r} 1) of 6 labels are missing"
+        assert found in task.repaired
+        rows = [*NAMED["features"][:-1], ["fay", 1.5, spelling]]
+        folder = write(tmp_path / f"feature {k}", named | {"features": rows})
+        with pytest.raises(ValueError, match="line 7: the first of 1 values of the column 'b'"):
+            load_folder(folder)
+
+
+@pytest.mark.parametrize("cell", ["2020-01-31", "1+2j", "0x1F", "1 000", "12:30"])
+def test_a_feature_that_is_no_real_number_is_named(tmp_path, cell):
+    rows = [*NAMED["features"][:-1], ["fay", 1.5, cell]]
+    with pytest.raises(ValueError, match=rf"csv, line 7: '{re.escape(cell)}' is not a number"):
+        load_folder(write(tmp_path, NAMED | {"features": rows}))
+
+
+def test_empty_rows_are_left_out_at_the_end_only(tmp_path):
+    folder = write(tmp_path, PLAIN)
+    path = folder / "features.csv"
+    text = path.read_text()
+    width = text.splitlines()[0].count(",")
+    path.write_text(text + f"{',' * width}\n" * 2)
+    task = load_folder(folder)
+    assert same(task, load_folder(write(tmp_path / "plain", PLAIN)))
+    assert "features.csv: 2 rows at the end are empty, and left out" in task.repaired
+    lines = text.splitlines()
+    path.write_text("\n".join([lines[0], "," * width, *lines[1:]]) + "\n")
+    with pytest.raises(ValueError, match="features.csv, line 2: the first of 1 values"):
         load_folder(folder)
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from mowst.data.folder import load_folder
 
-FAST = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+FAST = settings(LONG, max_examples=25, derandomize=True)
 STEMS = ("features", "edges", "labels", "splits")
 PLACE = re.compile(
     rf"({'|'.join(STEMS)})\.\S*?(, (line|row) \d+:| has \d+ rows for | must have | is empty)"
@@ -249,7 +250,7 @@ def test_tables_without_names_are_read_or_refused(graph, chosen, tmp_path_factor
 @pytest.mark.parametrize("has_names", [True, False])
 def test_both_for_longer(has_names, tmp_path_factory):
     @given(graph=graphs(ids=None if has_names else ("none",)), data=st.data())
-    @settings(FAST, max_examples=1000)
+    @LONG
     def check(graph, data):
         folder = tmp_path_factory.mktemp("graph")
         if has_names:

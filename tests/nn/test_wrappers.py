@@ -19,6 +19,11 @@ WRAPPERS = {
 }
 
 
+def mark_slow(*names):
+    r"""Compiling takes seconds."""
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 @pytest.fixture(autouse=True)
 def fresh_compiler():
     torch._dynamo.reset()
@@ -32,7 +37,7 @@ def make_model(strong=GraphSAGE, wrap=lambda module: module):
     return Mowst(wrap(weak), wrap(strong), MonotoneGate())
 
 
-@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("wrapper", ["compile", "DataParallel", *mark_slow("fullgraph", "both")])
 def test_wrapped_experts_train_save_load_and_predict_as_plain_ones(task, tmp_path, wrapper):
     x, edge_index, wrap = task.data.x, task.data.edge_index, WRAPPERS[wrapper]
     config = TrainConfig(epochs=2, rounds=1, gate_folds=2)
@@ -53,7 +58,7 @@ def test_wrapped_experts_train_save_load_and_predict_as_plain_ones(task, tmp_pat
         assert type(loaded.weak) is MLP
 
 
-@pytest.mark.parametrize("wrapper", ["compile", "DataParallel", "both"])
+@pytest.mark.parametrize("wrapper", ["DataParallel", *mark_slow("compile", "both")])
 def test_experts_of_this_package_may_be_wrapped(task, tmp_path, wrapper):
     x, edge_index = task.data.x, task.data.edge_index
     prob = make_model(GCN)(x, edge_index).prob
@@ -94,7 +99,7 @@ def test_a_module_of_ones_own_with_a_part_called_module_is_no_wrapper():
     assert set(list_plain_names(model).values()) == {f"weak.{name}" for name in names}
 
 
-@pytest.mark.parametrize("route", ["mixture", "weak", "strong"])
+@pytest.mark.parametrize("route", ["mixture", *mark_slow("weak", "strong")])
 def test_a_whole_model_of_pygs_gnn_compiles_without_graph_breaks(task, route):
     x, edge_index = task.data.x, task.data.edge_index
     model = make_model()

@@ -20,7 +20,7 @@ from mowst.nn.build import ModelConfig, build_model
 RUNS = [
     (method, gate_fit) for method in ("mowst", "mowst-star") for gate_fit in ("validation", "train")
 ]
-SETTINGS = {"epochs": 6, "rounds": 1, "gate_folds": 2, "lr": 0.03}
+SETTINGS = {"epochs": 3, "rounds": 1, "gate_folds": 2, "lr": 0.03}
 
 
 def run(method: str, gate_fit: str) -> dict[str, str]:

@@ -147,10 +147,10 @@ REFUSED_FOLDERS = {
     ),
     "nan": (
         {"features": np.full((30, 6), np.nan)},
-        "180 NaN or infinite values, the first at node 0, column 0",
+        "features.csv, line 1: the first of 30 values of the column '1' are missing",
     ),
     "no edges, not even names": ({"edges": np.empty((0, 2))}, "edges.csv is empty"),
-    "a node too far": ({"edges": [[0, 30]]}, "edges.csv, row 1: '30' is not a node"),
+    "a node too far": ({"edges": [[0, 30]]}, "edges.csv, line 1: '30' is not a node"),
 }
 
 

@@ -115,16 +115,18 @@ def read_table(path: Path, is_header: IsHeader, text_columns: str = "all") -> Ta
 
 
 def _drop_empty(table: Table) -> Table:
-    # A column behind a separator at the end of each line, and rows of separators alone.
+    # A column behind a separator at the end of each line, and rows of separators alone at the end
+    # of the file. To leave out others would shift the nodes.
     names, width = table.names, table.width
     is_empty = table.frame.isna() | (table.frame == "")
     if width > 1 and names[-1:] in ([], [""]) and is_empty.iloc[:, -1].all():
         frame = table.frame.drop(columns=width - 1)
         table, is_empty = replace(table, frame=frame, names=names[:-1]), is_empty.iloc[:, :-1]
-    is_empty_row = is_empty.all(axis=1)
-    if table.width > 1 and is_empty_row.any():
-        table.note(f"{int(is_empty_row.sum())} rows are empty, and left out")
-        table = replace(table, frame=table.frame[~is_empty_row])
+    filled = np.flatnonzero(~is_empty.all(axis=1))
+    count = len(is_empty) - filled[-1] - 1 if len(filled) else 0
+    if table.width > 1 and count > 0:
+        table.note(f"{count} rows at the end are empty, and left out")
+        table = replace(table, frame=table.frame[:-count])
     return table
 
 
