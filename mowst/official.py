@@ -3,7 +3,10 @@ r"""Scores by the evaluator of the Open Graph Benchmark."""
 import sys
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from mowst.labels import label_prob
 
 # The metric of OGB's evaluator by data set.
 OGB_METRICS = {
@@ -11,6 +14,7 @@ OGB_METRICS = {
     "ogbn-mag": "accuracy",
     "ogbn-papers100M": "accuracy",
     "ogbn-products": "accuracy",
+    "ogbn-proteins": "roc_auc",
 }
 
 
@@ -21,8 +25,8 @@ def score_by_ogb(name: str, metric: Any, prob: Tensor, y: Tensor) -> float | Non
     Args:
         name (str): The name of the data set, such as :obj:`"ogbn-arxiv"`.
         metric (str): The metric of a task.
-        prob (Tensor): The class probabilities, :math:`(n, C)`.
-        y (Tensor): The labels, :math:`(n)`.
+        prob (Tensor): The class probabilities, :math:`(n, C)`, or those of several labels.
+        y (Tensor): The labels, :math:`(n)` or :math:`(n, L)`.
     """
     if OGB_METRICS.get(name) != metric:
         return None
@@ -30,7 +34,11 @@ def score_by_ogb(name: str, metric: Any, prob: Tensor, y: Tensor) -> float | Non
         evaluator = _import_evaluator()(name)
     except ImportError:
         return None
-    scores = evaluator.eval({"y_true": y.view(-1, 1), "y_pred": prob.argmax(dim=-1, keepdim=True)})
+    if y.dim() == 2:
+        tables = {"y_true": y.float().masked_fill(y < 0, torch.nan), "y_pred": label_prob(prob)}
+    else:
+        tables = {"y_true": y.view(-1, 1), "y_pred": prob.argmax(dim=-1, keepdim=True)}
+    scores = evaluator.eval(tables)
     return float(scores[evaluator.eval_metric])
 
 

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "labels": set(),
     "locks": set(),
     "metrics": {"labels"},
-    "official": set(),
+    "official": {"labels"},
     "forms": set(),
     "convert": {"forms"},
     "notebook": set(),
