@@ -23,7 +23,7 @@ from mowst import (
     mowst_star_loss,
     seed_everything,
 )
-from mowst.cli.runs import make_predictions
+from mowst.cli.predict import make_predictions
 from mowst.estimator import MowstClassifier
 from mowst.labels import average_labels, label_logits, mean_nll, node_nll
 from mowst.metrics import METRICS, expected_score

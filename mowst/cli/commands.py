@@ -17,8 +17,8 @@ SIGPIPE = 13  # signal.SIGPIPE, which Windows does not have
 # runs it.
 COMMANDS = {
     "train": ("train", "train a model and write a run folder"),
-    "evaluate": ("runs", "score the model of a run"),
-    "predict": ("runs", "write the predictions of the model of a run"),
+    "evaluate": ("evaluate", "score the model of a run"),
+    "predict": ("predict", "write the predictions of the model of a run"),
     "study": ("studies", "run data sets x experts x methods x seeds"),
     "sweep": ("studies", "search settings"),
     "best": ("studies", "print the best settings of a sweep"),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch_geometric import seed_everything
 
+from mowst.cli.evaluate import print_scores
 from mowst.cli.places import choose_device, refuse_import_paths
-from mowst.cli.runs import list_names, name_experts, print_scores
+from mowst.cli.runs import list_names, name_experts
 from mowst.cli.train_options import LOGGERS, add_options
 from mowst.io import read_json, read_yaml
 from mowst.presets import load_preset

@@ -6,7 +6,8 @@ from mowst.nn.gates import MonotoneGate, PowerGate, StepGate
 from mowst.nn.learned_gates import FeatureGate, HypernetworkGate, LearnedGate, LogitGate
 from mowst.nn.loss import deferred_loss, mowst_loss, mowst_star_loss
 from mowst.nn.mixture import mixture_log_prob, mixture_prob
-from mowst.nn.mowst import Mowst, MowstOutput
+from mowst.nn.mowst import Mowst
+from mowst.nn.output import MowstOutput
 from mowst.nn.registry import EXPERTS, GATES, register_expert, register_gate
 
 __all__ = [

@@ -9,7 +9,7 @@ from mowst.nn.mixture import mix_values, mixture_log_prob
 
 
 class ExpertOutput(Protocol):
-    r"""What a loss reads: a :class:`~mowst.nn.mowst.MowstOutput`, or any object with these
+    r"""What a loss reads: a :class:`~mowst.nn.output.MowstOutput`, or any object with these
     fields.
     """
 

@@ -2,7 +2,7 @@ r"""The mixture of a weak and a strong expert."""
 
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +12,8 @@ from torch_geometric.nn.inits import reset
 from mowst.labels import label_prob
 from mowst.nn.call import call_expert, call_gate
 from mowst.nn.evaluating import evaluating
-from mowst.nn.loss import mowst_loss
 from mowst.nn.mixture import candidate_mixes, mixture_log_prob, mixture_prob, most_probable
+from mowst.nn.output import MowstOutput, OneOutput
 from mowst.nn.registry import GATES
 from mowst.nn.routing import route_nodes, routing_rule
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
@@ -24,28 +24,6 @@ from mowst.sparse.features import Features, as_tensor
 EXPERTS = ("weak", "strong")
 PARTS = (*EXPERTS, "gate")
 ROUTES = ("mixture", *EXPERTS)
-
-
-class MowstOutput(NamedTuple):
-    r"""The output of :class:`Mowst`.
-
-    Shapes:
-        - **prob:** class probabilities of the prediction :math:`(N, C)`, or of several labels
-          :math:`(N, L, 2)`
-        - **confidence:** share :math:`C_v` of the weak expert in the prediction :math:`(N)`
-        - **weak**, **strong:** logits :math:`(N, C)`, or of several labels :math:`(N, L, 2)`
-    """
-
-    prob: Tensor
-    confidence: Tensor
-    weak: Tensor
-    strong: Tensor
-
-    def loss(
-        self, y: Tensor, mask: Tensor | None = None, class_weight: Tensor | None = None
-    ) -> Tensor:
-        r"""Returns the loss of Mowst, see :func:`~mowst.nn.loss.mowst_loss`."""
-        return mowst_loss(self, y, mask, class_weight)
 
 
 class Mowst(torch.nn.Module):
@@ -347,9 +325,7 @@ class Mowst(torch.nn.Module):
         Args:
             output (str, optional): A field of :class:`MowstOutput`. (default: :obj:`"prob"`)
         """
-        if output not in MowstOutput._fields:
-            raise ValueError(f"unknown output '{output}', choose from {list(MowstOutput._fields)}")
-        return _OneOutput(self, output)
+        return OneOutput(self, output)
 
     def save(self, path: str | PathLike[str]) -> None:
         r"""Writes weights, route, temperatures and a description of the parts to one safetensors
@@ -468,25 +444,6 @@ class Mowst(torch.nn.Module):
         inner = ", ".join(f"{name}={_describe_in_line(getattr(self, name))}" for name in PARTS)
         kind = ", multilabel=True" if self.multilabel else ""
         return f"{type(self).__name__}({inner}, mix='{self.mix}'{kind})"
-
-
-class _OneOutput(torch.nn.Module):
-    def __init__(self, model: Mowst, output: str) -> None:
-        super().__init__()
-        self.model = model
-        self.output = output
-
-    def forward(
-        self,
-        x: Tensor | Features,
-        edge_index: Any,
-        edge_weight: Tensor | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        return getattr(self.model(x, edge_index, edge_weight, **kwargs), self.output)
-
-    def __repr__(self) -> str:
-        return f"{self.model!r}.{self.output}"
 
 
 def _build_gate(name: str) -> torch.nn.Module:

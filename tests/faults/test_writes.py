@@ -15,7 +15,7 @@ import pytest
 from optuna.storages.journal import _file as journal
 
 from mowst import io
-from mowst.cli.runs import write_table
+from mowst.cli.predict import write_table
 from mowst.data import download
 from mowst.study.lines import append_line, read_lines
 from mowst.study.report import write_report

@@ -7,7 +7,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 from mowst import MLP, GraphTask, Mowst, TrainConfig, fit
-from mowst.cli.runs import make_predictions
+from mowst.cli.predict import make_predictions
 from mowst.data.transforms import transform
 from mowst.nn.signature import list_tensors, make_graph
 from mowst.serve import Predictor, choose_threshold, deferral_report
