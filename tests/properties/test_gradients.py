@@ -12,7 +12,7 @@ from torch.func import functional_call
 from mowst.nn.build import build_expert, build_gate
 from mowst.nn.call import call_expert
 from mowst.nn.loss import deferred_loss, mowst_loss, mowst_star_loss
-from mowst.nn.mowst import MowstOutput
+from mowst.nn.output import MowstOutput
 from mowst.nn.registry import EXPERTS, GATES
 from mowst.nn.signature import takes_features
 from mowst.sparse import Features, Graph

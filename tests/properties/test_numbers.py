@@ -13,7 +13,7 @@ from mowst.nn.build import ModelConfig, build_gate, build_model
 from mowst.nn.call import call_gate
 from mowst.nn.loss import deferred_loss, mowst_loss, mowst_star_loss
 from mowst.nn.mixture import mixture_log_prob, mixture_prob
-from mowst.nn.mowst import MowstOutput
+from mowst.nn.output import MowstOutput
 from mowst.nn.registry import GATES
 
 LOGITS = st.sampled_from([-1e4, -90.0, -1.0, -1e-30, 0.0, 1e-7, 1.0, 17.0, 90.0, 1e4])
