@@ -1,6 +1,6 @@
 r"""How long `mowst train` takes beside other busy processes, and with more threads.
 
-    python experiments/bench/busy.py      # about 8 minutes; writes results/busy.json
+    python experiments/bench/busy.py      # about 6 minutes; writes results/busy.json
 
 The competitors are this script's own: as many processes that only count as the machine has
 processors. They end with the measurement, and in any case after ten minutes. Seconds are those of
@@ -31,15 +31,16 @@ SPINNING = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": str(count_processors
 LIMIT = 300  # seconds, after which a run is stopped and counts as so long
 
 
-def run(repeats: int = 3, out: Path = RESULTS) -> None:
+def run(data_sets: Sequence[str] = ("digits",), repeats: int = 3, out: Path = RESULTS) -> None:
     r"""Measures and writes the seconds.
 
     Args:
+        data_sets: names of the data sets.
         repeats: number of runs of each case, of which the median counts.
         out: file to write.
     """
     rows = []
-    for data in ("digits", "cora"):
+    for data in data_sets:
         alone = [time_training(data, SHORT, {}) for _ in range(repeats)]
         with competing():
             beside = [time_training(data, SHORT, {}) for _ in range(repeats)]
@@ -47,7 +48,7 @@ def run(repeats: int = 3, out: Path = RESULTS) -> None:
         row = {"case": f"{data}, 60 epochs", "alone": alone, "beside": beside}
         rows.append(row | {"beside, threads spin": spinning})
         print(rows[-1], flush=True)
-    for data in ("digits", "cora"):
+    for data in data_sets:
         chosen, two = [], []
         for _ in range(repeats):
             chosen.append(time_training(data, (), {}))

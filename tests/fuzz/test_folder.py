@@ -246,7 +246,7 @@ def test_tables_without_names_are_read_or_refused(graph, chosen, tmp_path_factor
     check_unnamed(graph, chosen, tmp_path_factory.mktemp("graph"))
 
 
-@pytest.mark.slow  # 2 to 4 minutes
+@pytest.mark.slow  # about 1.5 minutes
 @pytest.mark.parametrize("has_names", [True, False])
 def test_both_for_longer(has_names, tmp_path_factory):
     @given(graph=graphs(ids=None if has_names else ("none",)), data=st.data())

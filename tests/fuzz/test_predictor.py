@@ -1,7 +1,7 @@
 r"""Random changes and questions to a :class:`~mowst.serve.Predictor`. Every prediction is that of
 the model on a graph that is built anew from plain lists.
 
-Run :obj:`pytest -m slow tests/fuzz/test_predictor.py` for the long profile, about 5 minutes.
+Run :obj:`pytest -m slow tests/fuzz/test_predictor.py` for the long profile, about 3 minutes.
 """
 
 import numpy as np
