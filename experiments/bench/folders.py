@@ -7,7 +7,6 @@ its seconds count from the call, and its peak is the largest resident set, impor
 """
 
 import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -57,12 +56,17 @@ def load(folder: Path) -> dict[str, Any]:
 def time_load(folder: Path) -> dict[str, Any]:
     r"""Times the call with one thread."""
     torch.set_num_threads(1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    imports = read_peak()
     start = time.perf_counter()
     load_folder(folder)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "peak_mib": peak / 1024, "imports_mib": before / 1024}
+    return {"seconds": seconds, "peak_mib": read_peak(), "imports_mib": imports}
+
+
+def read_peak() -> float:
+    r"""Returns the largest resident set of this process in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def write_base(folder: Path, nodes: int) -> None:
