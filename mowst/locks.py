@@ -21,6 +21,7 @@ class Lock(FileLock):
     """
 
     def acquire(self, *args: Any, **kwargs: Any) -> Any:
+        r"""Acquires the lock, see :meth:`filelock.FileLock.acquire`."""
         try:
             return super().acquire(*args, **kwargs)
         except OSError as error:

@@ -56,6 +56,7 @@ class OneOutput(torch.nn.Module):
         edge_weight: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
+        r"""Runs the model and returns the field."""
         return getattr(self.model(x, edge_index, edge_weight, **kwargs), self.output)
 
     def __repr__(self) -> str:

@@ -1,5 +1,5 @@
 r"""Random changes and questions to a :class:`~mowst.serve.Predictor`. Every prediction is that of
-the model on a graph that is built anew from plain lists.
+the model on a graph that is rebuilt from plain lists.
 
 Run :obj:`pytest -m slow tests/fuzz/test_predictor.py` for the long profile, about 3 minutes.
 """
@@ -180,7 +180,7 @@ class PredictorMachine(RuleBasedStateMachine):
 
     @torch.no_grad()
     def compute(self, ids):
-        r"""The prediction on the graph built anew, without conditional execution."""
+        r"""The prediction on the rebuilt graph, without conditional execution."""
         graph = self.build()
         more = {"edge_attr": graph.edge_attr} if self.has_features else {}
         out = self.model.outputs(graph.x, graph.edge_index, graph.get("edge_weight"), **more)

@@ -43,8 +43,8 @@ class Nodes:
         self._is_padded = self._index != self._numbers.astype(str)  # such as 007
 
     def locate(self, names: "Series", table: Table | None = None) -> np.ndarray:
-        r"""Returns the positions :math:`(R)` of nodes, or -1 for what is no node. Ids are compared
-        as text, and those that are not found as whole numbers.
+        r"""Returns the positions :math:`(R)` of nodes, or -1 for other names. Ids are compared
+        as text first, and then as whole numbers.
         """
         if self.ids is None:
             numbers = _to_whole(names)
@@ -132,7 +132,7 @@ class Nodes:
 
 
 def _to_whole(names: "Series") -> np.ndarray:
-    # What is no whole number, or one that is rounded, is -1.
+    # Other values than whole numbers, and rounded ones, are -1.
     if names.dtype.kind in "iu":
         return names.to_numpy().astype(np.int64)
     if names.dtype.kind == "b":

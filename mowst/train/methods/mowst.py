@@ -21,6 +21,7 @@ class MowstMethod(MixtureMethod):
     """
 
     def round_stages(self, model: Mowst, config: TrainConfig) -> list[Stage]:
+        r"""Returns the weak and the strong stage, without those in which nothing learns."""
         weak = Stage(
             name="weak",
             part="weak",
