@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mowst.labels import average_labels
+from mowst.nn.softmax import log_softmax, softmax
 
 
 def two_class_logits(logits: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ def variance_dispersion(logits: Tensor) -> Tensor:
           classes, or :math:`(N, L, 2)` for several labels
         - **output:** :math:`(N)`
     """
-    prob = _check_classes(logits).softmax(dim=-1)
+    prob = softmax(_check_classes(logits))
     num_classes = prob.size(-1)
     squares = (prob - 1 / num_classes).square().sum(dim=-1)
     return average_labels((squares * (num_classes / (num_classes - 1))).clamp(max=1))
@@ -85,7 +86,7 @@ def entropy_dispersion(logits: Tensor) -> Tensor:
           classes, or :math:`(N, L, 2)` for several labels
         - **output:** :math:`(N)`
     """
-    log_prob = _check_classes(logits).log_softmax(dim=-1)
+    log_prob = log_softmax(_check_classes(logits))
     entropy = -(log_prob.exp() * log_prob).sum(dim=-1)
     return average_labels((1 - entropy / math.log(log_prob.size(-1))).clamp(0, 1))
 

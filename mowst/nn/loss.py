@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mowst.labels import mean_nll, node_nll
 from mowst.nn.mixture import mix_values, mixture_log_prob
+from mowst.nn.softmax import log_softmax
 
 
 class ExpertOutput(Protocol):
@@ -104,7 +105,7 @@ def _select(
 
 
 def _cross_entropies(logits: Tensor, y: Tensor) -> Tensor:
-    return node_nll(logits.log_softmax(dim=-1), y)
+    return node_nll(log_softmax(logits), y)
 
 
 def _mean(losses: Tensor, y: Tensor, class_weight: Tensor | None) -> Tensor:

@@ -5,6 +5,8 @@ test.
 import torch
 from torch import Tensor
 
+from mowst.nn.softmax import log_softmax, softmax
+
 MIXES = ("prob", "logit")
 
 
@@ -31,8 +33,8 @@ def mixture_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str = "p
         - **output:** as the logits
     """
     if mix == "logit":
-        return mix_values(weak, strong, confidence).softmax(dim=-1)
-    return mix_values(weak.softmax(dim=-1), strong.softmax(dim=-1), confidence)
+        return softmax(mix_values(weak, strong, confidence))
+    return mix_values(softmax(weak), softmax(strong), confidence)
 
 
 def mixture_log_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str = "prob") -> Tensor:
@@ -63,11 +65,11 @@ def mixture_log_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str 
         - **output:** as the logits
     """
     if mix == "logit":
-        return mix_values(weak, strong, confidence).log_softmax(dim=-1)
+        return log_softmax(mix_values(weak, strong, confidence))
     share = _spread(confidence, weak)
     return torch.logaddexp(
-        _log_share(share) + weak.log_softmax(dim=-1),
-        _log_share(1 - share) + strong.log_softmax(dim=-1),
+        _log_share(share) + log_softmax(weak),
+        _log_share(1 - share) + log_softmax(strong),
     )
 
 

@@ -18,6 +18,7 @@ from mowst.nn.registry import GATES
 from mowst.nn.routing import route_nodes, routing_rule
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
 from mowst.nn.signature import list_tensors, make_graph
+from mowst.nn.softmax import log_softmax, softmax
 from mowst.nn.wrappers import list_plain_names, unwrap
 from mowst.sparse.features import Features, as_tensor
 
@@ -235,7 +236,7 @@ class Mowst(torch.nn.Module):
         if self.route != "mixture":
             more = of[self.route]
             logits = self.logits(self.route, x, edge_index, edge_weight, nodes=nodes, **more)
-            return logits.log_softmax(dim=-1)
+            return log_softmax(logits)
         strong = self.logits("strong", x, edge_index, edge_weight, nodes=nodes, **of["strong"])
         weak = self.logits("weak", x, edge_index, edge_weight, nodes=nodes, **of["weak"])
         confidence = self.confidence(weak, x if nodes is None else x[nodes])
@@ -415,7 +416,7 @@ class Mowst(torch.nn.Module):
             if self.route == "mixture":
                 return self.outputs(x, edge_index, edge_weight, **kwargs).prob
             more = self._split_arguments(kwargs)[self.route]
-            return self.logits(self.route, x, edge_index, edge_weight, **more).softmax(dim=-1)
+            return softmax(self.logits(self.route, x, edge_index, edge_weight, **more))
 
     def _split_arguments(self, kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         # The arguments of each expert. What no forward names is for the strong expert.

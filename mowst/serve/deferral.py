@@ -16,6 +16,7 @@ from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
 from mowst.nn.routing import count_share
 from mowst.nn.signature import make_graph
+from mowst.nn.softmax import softmax
 from mowst.sparse import Features
 from mowst.task import GraphTask
 
@@ -195,7 +196,7 @@ def deferral_cost(
     for share in shares:
         deferred = order[: count_share(share, len(order))]
         logits = out.weak.index_copy(0, deferred, out.strong[deferred])
-        score = 100 * task.evaluate(logits.softmax(dim=-1), split)
+        score = 100 * task.evaluate(softmax(logits), split)
         cost = milliseconds[share] / milliseconds[None]
         rows.append((len(deferred), milliseconds[share], cost, score))
     columns = ["deferred", "milliseconds", "cost", "score"]
@@ -220,7 +221,7 @@ def _predict_split(
     with evaluating(model):
         out = model.outputs(Features(task.data.x), make_graph(model, task.data))
     prob, confidence, weak, strong = (value[task.index(split)] for value in out)
-    predictions = {"mixture": prob, "weak": weak.softmax(dim=-1), "strong": strong.softmax(dim=-1)}
+    predictions = {"mixture": prob, "weak": softmax(weak), "strong": softmax(strong)}
     score = task.evaluate(predictions[model.route], split)
     probs = [predictions["weak"].cpu(), predictions["strong"].cpu()]
     signals = {

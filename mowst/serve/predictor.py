@@ -21,6 +21,7 @@ from mowst.nn.mixture import most_probable
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.nn.routing import route_nodes, routing_rule
 from mowst.nn.signature import list_tensors, make_graph
+from mowst.nn.softmax import softmax
 from mowst.serve.inputs import (
     GRAPH,
     check_finite,
@@ -283,10 +284,10 @@ class Predictor:
 
         if self._rule is not None:
             routed = route_nodes(self._rule, compute_logits, compute_confidence, nodes)
-            return routed[0].softmax(dim=-1), *routed[1:]
+            return softmax(routed[0]), *routed[1:]
         deferred = torch.full_like(nodes, model.route != "weak", dtype=torch.bool)
         if model.route != "mixture":
-            prob = compute_logits(model.route, nodes).softmax(dim=-1)
+            prob = softmax(compute_logits(model.route, nodes))
             return prob, torch.full_like(prob[:, 0], model.route == "weak"), deferred
         weak, strong = compute_logits("weak", nodes), compute_logits("strong", nodes)
         confidence = compute_confidence(weak, nodes)
