@@ -9,8 +9,10 @@ from torch_geometric.utils import degree, remove_self_loops
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import Mowst
 from mowst.nn.signature import make_graph
+from mowst.nn.softmax import softmax
 from mowst.task import GraphTask
 from mowst.train.evaluate import predict_probs
+from mowst.train.inputs import TaskInputs
 from mowst.train.methods import find_method
 from mowst.train.stage import StageResult
 
@@ -40,12 +42,12 @@ def node_details(model: Mowst, task: GraphTask, method: str) -> dict[str, Tensor
     chosen = find_method(method)
     probs: dict[str, Tensor] = {}
     if chosen.has_gate:
-        probs, found["confidence"] = predict_probs(model, task)
+        probs, found["confidence"] = predict_probs(model, TaskInputs(model, task))
     else:
         with evaluating(model):
             for name in chosen.experts:
                 logits = model.logits(name, task.data.x, make_graph(model, task.data))
-                probs[name] = logits.softmax(dim=-1)
+                probs[name] = softmax(logits)
     for name, prob in probs.items():
         found[name] = prob.argmax(dim=-1)
         found[f"{name}_prob"] = prob.float()

@@ -37,13 +37,14 @@ def check_types(model: Any, task: Any, config: Any) -> None:
 
 
 @torch.no_grad()
-def check_model(model: Mowst, task: GraphTask, method: Method, config: TrainConfig) -> None:
+def check_model(model: Mowst, inputs: TaskInputs, method: Method, config: TrainConfig) -> None:
     r"""Runs each expert once on what training may see, which also initializes lazy modules.
 
     Raises:
         ValueError: If an expert does not fit the task, or both experts share a parameter.
         FloatingPointError: If its logits are not finite.
     """
+    task = inputs.task
     if method.has_gate and config.gate_fit == "validation":
         check_validation_nodes(task, config.gate_folds)
     _check_shared(model)
@@ -60,7 +61,6 @@ def check_model(model: Mowst, task: GraphTask, method: Method, config: TrainConf
             f"the nodes of '{task.name}' have {kind} each: build the model with "
             f"multilabel={task.multilabel}"
         )
-    inputs = TaskInputs(model, task.visible)
     with evaluating(model):
         for name in EXPERTS:
             expert = getattr(model, name)
@@ -68,7 +68,7 @@ def check_model(model: Mowst, task: GraphTask, method: Method, config: TrainConf
             if name not in method.experts and not any(map(is_lazy, expert.parameters())):
                 continue
             _check_inductive(name, expert, task, config)
-            logits = _run_once(model, name, inputs)
+            logits = _run_once(model, name, inputs.visible)
             if logits.size(1) != task.num_classes:
                 raise ValueError(
                     f"the {name} expert returns {logits.size(1)} classes, the task '{task.name}' "
@@ -80,7 +80,7 @@ def check_model(model: Mowst, task: GraphTask, method: Method, config: TrainConf
                     f"{count} logits of the {name} expert are not finite before training"
                 )
             if method.has_gate and name == "weak":
-                model.confidence(logits, inputs.x.x)
+                model.confidence(logits, inputs.visible.x.x)
 
 
 def _check_shared(model: Mowst) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mowst import EXPERTS, Mowst
+from mowst.nn.softmax import softmax
 from mowst.notebook import make_html
 from mowst.task import GraphTask
 from mowst.train.inputs import TaskInputs
@@ -74,10 +75,13 @@ class FitResult:
 
 
 @torch.no_grad()
-def score_model(model: Mowst, task: GraphTask) -> dict[str, Any]:
-    r"""Returns the fields of :class:`FitResult` that are scores of the model as it is."""
-    probs, confidence = predict_probs(model, task)
-    scores = _score_probs(model, task, probs)
+def score_model(model: Mowst, task: GraphTask, inputs: TaskInputs | None = None) -> dict[str, Any]:
+    r"""Returns the fields of :class:`FitResult` that are scores of the model as it is. The inputs
+    of the task are made unless they are at hand.
+    """
+    inputs = inputs or TaskInputs(model, task)
+    probs, confidence = predict_probs(model, inputs)
+    scores = _score_probs(model, inputs, probs)
     if model.route != "mixture":
         confidence = torch.full_like(confidence, float(model.route == "weak"))
     split = task.splits[-1]  # the test nodes, if there are any
@@ -94,37 +98,36 @@ def score_model(model: Mowst, task: GraphTask) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def score_single(model: Mowst, task: GraphTask, expert: str) -> dict[str, Any]:
+def score_single(model: Mowst, inputs: TaskInputs, expert: str) -> dict[str, Any]:
     r"""Returns the same fields for a model of which one expert was trained alone."""
-    scores = score_expert(model, task, expert)
+    scores = score_expert(model, inputs, expert)
     return {
         "route": expert,
         **_complete(scores),
-        "expected": scores.get("test") if task.has_expected else None,
+        "expected": scores.get("test") if inputs.task.has_expected else None,
         "deferred_share": float(expert == "strong"),
         "scores": {expert: scores},
     }
 
 
 @torch.no_grad()
-def score_part(model: Mowst, task: GraphTask, part: str) -> Scores:
+def score_part(model: Mowst, inputs: TaskInputs, part: str) -> Scores:
     r"""Returns the score on each split of the :obj:`"weak"` or :obj:`"strong"` expert, or for
     :obj:`"mixture"`, of what the model predicts with.
     """
     if part != "mixture":
-        return score_expert(model, task, part)
-    return _score_probs(model, task, predict_probs(model, task)[0])[model.route]
+        return score_expert(model, inputs, part)
+    return _score_probs(model, inputs, predict_probs(model, inputs)[0])[model.route]
 
 
 @torch.no_grad()
-def score_expert(model: Mowst, task: GraphTask, expert: str) -> Scores:
+def score_expert(model: Mowst, inputs: TaskInputs, expert: str) -> Scores:
     r"""Returns the score of one expert on each split."""
-    inputs = TaskInputs(model, task)
     with evaluating(model):
         logits = model.logits(expert, inputs.x, inputs.graph)
-    scores = evaluate_splits(logits.softmax(dim=-1), task)
-    if task.visible is not task:
-        scores |= score_expert(model, task.visible, expert)
+    scores = evaluate_splits(softmax(logits), inputs.task)
+    if inputs.visible is not inputs:
+        scores |= score_expert(model, inputs.visible, expert)
     return scores
 
 
@@ -134,26 +137,26 @@ def evaluate_splits(prob: Tensor, task: GraphTask) -> Scores:
 
 
 @torch.no_grad()
-def predict_probs(model: Mowst, task: GraphTask) -> tuple[dict[str, Tensor], Tensor]:
+def predict_probs(model: Mowst, inputs: TaskInputs) -> tuple[dict[str, Tensor], Tensor]:
     r"""Returns the class probabilities of both experts and of the mixture, whatever the route, and
     the confidence.
 
     Shapes:
         - **output:** :math:`(N, C)` by name, and :math:`(N)`
     """
-    inputs = TaskInputs(model, task)
     with evaluating(model):
         out = model.outputs(inputs.x, inputs.graph)
-    probs = {name: getattr(out, name).softmax(dim=-1) for name in EXPERTS}
+    probs = {name: softmax(getattr(out, name)) for name in EXPERTS}
     return {**probs, "mixture": out.prob}, out.confidence
 
 
-def _score_probs(model: Mowst, task: GraphTask, probs: dict[str, Tensor]) -> dict[str, Scores]:
-    scores = {name: evaluate_splits(prob, task) for name, prob in probs.items()}
-    if task.visible is not task:
+def _score_probs(model: Mowst, inputs: TaskInputs, probs: dict[str, Tensor]) -> dict[str, Scores]:
+    scores = {name: evaluate_splits(prob, inputs.task) for name, prob in probs.items()}
+    visible = inputs.visible
+    if visible is not inputs:
         # Train and val nodes are scored on the graph that training saw.
-        for name, prob in predict_probs(model, task.visible)[0].items():
-            scores[name] |= evaluate_splits(prob, task.visible)
+        for name, prob in predict_probs(model, visible)[0].items():
+            scores[name] |= evaluate_splits(prob, visible.task)
     return scores
 
 

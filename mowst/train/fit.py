@@ -23,6 +23,7 @@ from mowst.train.distributed import (
     take_from_first,
 )
 from mowst.train.evaluate import FitResult, score_model, score_part, score_single
+from mowst.train.inputs import TaskInputs
 from mowst.train.memory import check_precision, recompute_layers
 from mowst.train.methods import check_method, find_method
 from mowst.train.run_dir import RunDir, refuse_differences
@@ -131,7 +132,8 @@ def fit(
     task = task if task.data.x.device == torch.device(device) else task.to(device)
     check_processes(config.batches, config.batches_per_step)
     check_precision(config.precision, task.data.x.device)
-    check_model(model, task, chosen, config)
+    inputs = TaskInputs(model, task)
+    check_model(model, inputs, chosen, config)
     with _hold_run_dir(run_dir):
         made_on = describe_inputs(model, task, config) if run_dir else {}
         state = _begin_run(run_dir, resume, model, made_on)
@@ -147,9 +149,11 @@ def fit(
         torch.set_rng_state(take_from_first(torch.get_rng_state()))
 
         def score(model: Mowst, predicts: str) -> dict[str, float]:
-            return score_part(model, task, predicts)
+            return score_part(model, inputs, predicts)
 
-        trainer = Trainer(model, task, chosen, config, score=score, state=state)
+        trainer = Trainer(
+            model, task, chosen, config, score=score, state=state, inputs=inputs.visible
+        )
         if is_watched() and is_first() and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks = [*callbacks, ProgressBar()]
         if run_dir:
@@ -160,17 +164,17 @@ def fit(
                 trainer.train(callbacks)
         finally:
             model.eval()
-        result = _make_result(name, trainer, task)
+        result = _make_result(name, trainer, inputs)
         if run_dir and is_first():
             run_dir.finish(model, result)
     return result
 
 
-def _make_result(method: str, trainer: Trainer, task: GraphTask) -> FitResult:
+def _make_result(method: str, trainer: Trainer, inputs: TaskInputs) -> FitResult:
     if trainer.method.has_gate:
-        scores = score_model(trainer.model, task)
+        scores = score_model(trainer.model, inputs.task, inputs)
     else:
-        scores = score_single(trainer.model, task, trainer.method.experts[0])
+        scores = score_single(trainer.model, inputs, trainer.method.experts[0])
     alone, start = {}, {}
     for done in trainer.done:
         if done.predicts in EXPERTS:

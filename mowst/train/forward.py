@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.nn.signature import reads_graph
+from mowst.nn.softmax import softmax
 from mowst.task import GraphTask
 from mowst.train.batches import Batch
 from mowst.train.inputs import TaskInputs
@@ -90,7 +91,7 @@ class StageForward:
         out = self._run("val")
         if self.stage.predicts == "mixture":
             return Prediction(self.model.mixture(*out), out.confidence)
-        prob = getattr(out, self.stage.predicts).softmax(dim=-1)
+        prob = softmax(getattr(out, self.stage.predicts))
         confidence = prob.new_full(prob.shape[:1], float(self.stage.predicts == "weak"))
         return Prediction(prob, confidence)
 

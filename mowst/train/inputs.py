@@ -22,19 +22,28 @@ class TaskInputs:
     """
 
     def __init__(self, model: Mowst, task: GraphTask) -> None:
+        self.model = model
         self.task = task
         self.x = Features(task.data.x)
         self.graph = make_graph(model, task.data)
 
     @cached_property
+    def visible(self) -> "TaskInputs":
+        r"""The inputs of what training may see of the task, see
+        :attr:`~mowst.task.GraphTask.visible`.
+        """
+        visible = self.task.visible
+        return self if visible is self.task else TaskInputs(self.model, visible)
+
+    @cached_property
     def train_rows(self) -> Features:
         r"""The features of the training nodes."""
-        return Features(self.task.data.x[self.task.index("train")])
+        return self.x.rows(self.task.index("train"))
 
     @cached_property
     def val_rows(self) -> Features:
         r"""The features of the validation nodes."""
-        return Features(self.task.data.x[self.task.index("val")])
+        return self.x.rows(self.task.index("val"))
 
     def rows(self, split: str) -> Features:
         r"""The features of the :obj:`"train"` or :obj:`"val"` nodes."""

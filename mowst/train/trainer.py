@@ -46,6 +46,8 @@ class Trainer:
             after each stage before the rounds. (default: :obj:`None`)
         state (dict, optional): The :meth:`state` of another run of the same model, task, method and
             settings, which this run continues. (default: :obj:`None`)
+        inputs (TaskInputs, optional): The inputs of what is visible, if they are at hand. (default:
+            :obj:`None`)
 
     Attributes:
         done (list[StageResult]): The finished stages.
@@ -63,13 +65,14 @@ class Trainer:
         *,
         score: Callable[[Mowst, str], dict[str, float]] | None = None,
         state: Mapping[str, Any] | None = None,
+        inputs: TaskInputs | None = None,
     ) -> None:
         self.model = model
         self.task = task.visible
         self.method = method
         self.config = config
         self.score = score
-        self.inputs = TaskInputs(model, self.task)
+        self.inputs = inputs or TaskInputs(model, self.task)
         self.done: list[StageResult] = []
         self.history: list[dict[str, Any]] = []
         self.best: Score = WORST
