@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -119,7 +120,12 @@ class Features:
     @cached_property
     def _operator(self) -> Operator:
         dtype = self.dtype if self.dtype == torch.float64 else torch.float32
-        return Operator(sp.csr_matrix(self.x.to(dtype).cpu().numpy()), self.device)
+        values = self.x.to(dtype).contiguous().cpu().numpy()
+        # SciPy's own conversion of a dense matrix takes several times as long.
+        places = np.flatnonzero(values != 0)
+        pointers = np.searchsorted(places, np.arange(self.shape[0] + 1) * self.shape[1])
+        parts = (values.reshape(-1)[places], places % self.shape[1], pointers)
+        return Operator(sp.csr_matrix(parts, shape=values.shape), self.device)
 
     def check_unchanged(self) -> None:
         if self._version is not None and self._version != self.x._version:
