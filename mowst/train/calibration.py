@@ -29,21 +29,23 @@ def calibrated_nll(prob: Tensor, y: Tensor, class_weight: Tensor | None = None) 
 
 
 def minimise_nll(
-    z: Tensor, y: Tensor, class_weight: Tensor | None, tolerance: float
+    z: Tensor, y: Tensor, class_weight: Tensor | None, tolerance: float, prior: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    r"""Returns the :math:`b = 1 / T` that minimises the cross-entropy of :math:`b \, \mathbf{z}`,
-    and the minimum.
+    r"""Returns the :math:`b = 1 / T` that minimises the cross-entropy of :math:`b \, \mathbf{z}`
+    plus :math:`\frac{\lambda}{2} \log^2 b`, and the minimum.
 
-    Newton's method in :math:`b`, in which the loss is convex: its slope is the mean of
+    Newton's method in :math:`b`, in which the cross-entropy is convex: its slope is the mean of
     :math:`\mathbb{E}[z] - z_y` and its curvature the mean of :math:`\mathrm{Var}[z]`, both under
-    :math:`\mathrm{softmax}(b \, \mathbf{z})`. A step at most quadruples :math:`b` or divides it by
-    four.
+    :math:`\mathrm{softmax}(b \, \mathbf{z})`. The other term adds :math:`\lambda \log b / b` and
+    :math:`\lambda / b^2`, its curvature at :math:`b = 1`. A step at most quadruples :math:`b` or
+    divides it by four.
 
     Args:
         z (torch.Tensor): The logits.
         y (torch.Tensor): The labels.
         class_weight (torch.Tensor, optional): The weight of each class.
         tolerance (float): The relative step at which the search ends.
+        prior (float, optional): The weight :math:`\lambda`. (default: :obj:`0.0`)
 
     Shapes:
         - **z:** :math:`(n, C)`, **y:** :math:`(n)`, **class_weight:** :math:`(C)`; or
@@ -55,19 +57,20 @@ def minimise_nll(
         share = torch.ones_like(y, dtype=z.dtype)
     else:
         share = class_weight.to(z.dtype)[y]
-    share, label = share / share.sum(), y.unsqueeze(1)
-    true = z.gather(1, label).squeeze(1)
+    share, label = share / share.sum(), y.unsqueeze(0)
+    z = z.t().contiguous()  # classes as rows, see mowst.nn.softmax
+    true = z.gather(0, label).squeeze(0)
     b = best = z.new_ones(())
     least = z.new_full((), math.inf)
     for _ in range(MAX_STEPS):
-        log_p = (b * z).log_softmax(dim=-1)
-        loss = -(share @ log_p.gather(1, label).squeeze(1))
+        log_p = (b * z).log_softmax(dim=0)
+        loss = prior / 2 * b.log().square() - log_p.gather(0, label).squeeze(0) @ share
         if loss < least:
             best, least = b, loss
         p = log_p.exp()
-        mean = (p * z).sum(dim=-1)
-        slope = share @ (mean - true)
-        curvature = share @ (p * (z - mean.unsqueeze(1)).square()).sum(dim=-1)
+        mean = (p * z).sum(dim=0)
+        slope = (mean - true) @ share + prior * b.log() / b
+        curvature = (p * (z - mean).square()).sum(dim=0) @ share + prior / b**2
         step = slope / curvature.clamp(min=torch.finfo(z.dtype).tiny)
         before, b = b, (b - step).clamp(b / 4, 4 * b).clamp(1 / LARGEST, LARGEST)
         if (b - before).abs() <= tolerance * before:

@@ -18,7 +18,9 @@ from mowst.labels import mean_nll, node_nll
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mixture import MIXES, candidate_mixes, mixture_log_prob
 from mowst.nn.mowst import EXPERTS, Mowst
+from mowst.nn.softmax import log_softmax
 from mowst.task import GraphTask
+from mowst.train.calibration import minimise_nll
 from mowst.train.inputs import TaskInputs
 from mowst.train.state import Snapshot
 
@@ -188,20 +190,27 @@ class _Fit:
         self.pools = ThreadpoolController()
 
     def fit(self, choice: str, rows: _ValidationRows) -> None:
-        from scipy.optimize import Bounds, minimize
-
         # Every fit starts from the same values, so that no fit has seen the nodes that another one
         # holds out.
         self.start.restore()
         self.log_temperatures.data.zero_()
-        parameters = [self.log_temperatures]
         if choice in MIXES:
-            parameters.extend(p for p in self.model.gate.parameters() if p.requires_grad)
+            self._fit_mixture(choice, rows)
+        else:
+            logits, prior = getattr(rows, choice), 1 / rows.y.size(0)
+            inverse, _ = minimise_nll(logits, rows.y, self.weight, 1e-3, prior)
+            self.log_temperatures.data[EXPERTS.index(choice)] = -inverse.log()
+
+    def _fit_mixture(self, mix: str, rows: _ValidationRows) -> None:
+        from scipy.optimize import Bounds, minimize
+
+        gate = [p for p in self.model.gate.parameters() if p.requires_grad]
+        parameters = [self.log_temperatures, *gate]
         centre = parameters_to_vector(parameters).detach()
 
         def compute_loss(values: np.ndarray) -> tuple[float, np.ndarray]:
             vector_to_parameters(torch.from_numpy(values).to(centre), parameters)
-            fitted = mean_nll(self.log_prob(choice, rows), rows.y, self.weight)
+            fitted = mean_nll(self.log_prob(mix, rows), rows.y, self.weight)
             shift = parameters_to_vector(parameters) - centre
             value = fitted + shift.square().sum() / (2 * rows.y.size(0))
             slope = torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, parameters)])
@@ -223,7 +232,7 @@ class _Fit:
         logits: Sequence[Tensor] = (rows.weak, rows.strong)
         weak, strong = (z / t for z, t in zip(logits, self.log_temperatures.exp(), strict=True))
         if choice == "weak":
-            return weak.log_softmax(dim=-1)
+            return log_softmax(weak)
         if choice == "strong":
-            return strong.log_softmax(dim=-1)
+            return log_softmax(strong)
         return mixture_log_prob(weak, strong, self.model.confidence(weak, rows.x), choice)

@@ -63,3 +63,16 @@ def test_a_scale_of_the_logits_does_not_change_the_calibrated_loss():
         float(calibrated_nll((scale * z).softmax(dim=-1), y)) for scale in (0.5, 1.0, 2.0, 4.0)
     ]
     assert losses == pytest.approx([losses[0]] * 4, abs=1e-5)
+
+
+@pytest.mark.parametrize("prior", [0.01, 1.0, 100.0])
+def test_a_prior_draws_the_temperature_towards_one(prior):
+    z, y = draw(4.0, nodes=40)
+
+    def loss(log_b):
+        return float(cross_entropy(math.exp(log_b) * z.double(), y)) + prior / 2 * log_b**2
+
+    found = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-8})
+    inverse, least = minimise_nll(z.double(), y, None, 1e-6, prior)
+    assert float(least) == pytest.approx(found.fun, abs=1e-8)
+    assert math.log(inverse) == pytest.approx(found.x, abs=1e-4)
