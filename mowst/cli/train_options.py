@@ -43,8 +43,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("weak_args", "strong_args", "gate_args"),
     ),
     "training": (
-        *("weight_decay", "optimizer", "patience", "rounds", "round_patience", "pretrain"),
-        *("select", "eval_every", "gate_fit", "gate_folds"),
+        *("weight_decay", "optimizer", "patience", "mixture_patience", "rounds", "round_patience"),
+        *("pretrain", "select", "eval_every", "gate_fit", "gate_folds"),
     ),
     "batches": (
         *("batches", "num_parts", "batch_size", "num_neighbors", "batches_per_step"),

@@ -29,6 +29,7 @@ LEAST = {
     "rounds": 0,
     "eval_every": 1,
     "patience": 1,
+    "mixture_patience": 1,
     "round_patience": 1,
     "gate_folds": 2,
     "num_parts": 1,
@@ -41,7 +42,7 @@ ONLY_WITH_BATCHES = {
     "num_neighbors": ("neighbor",),
     "batches_per_step": ("random", "neighbor"),
 }
-OPTIONAL = ("patience", "round_patience", *ONLY_WITH_BATCHES)
+OPTIONAL = ("patience", "mixture_patience", "round_patience", *ONLY_WITH_BATCHES)
 SCOPES = ("weak", "strong", "pretraining")
 PYTHON_ONLY = ("scheduler",)  # files and the command line do not have these
 
@@ -93,11 +94,14 @@ class TrainConfig:
         epochs: Maximum number of epochs of one stage.
         patience: Epochs without improvement of the validation score after which a stage ends; None
             never ends it early.
+        mixture_patience: The same for the stages of rounds, which train the mixture. If None, it is
+            half of patience where both experts were pretrained, and patience otherwise.
         rounds: Maximum number of rounds; 0 ends after pretraining and the fit of the gate. In each
             round, mowst trains the weak and then the strong expert, and mowst-star trains both
             together.
-        round_patience: Rounds without an accepted stage after which training ends; None never ends
-            it early.
+        round_patience: How often a part of the model is trained in rounds before another part has
+            been accepted: with 1, never twice next to the same others. Training ends where this
+            leaves no part to train. None trains every part in every round.
         pretrain: The experts that are first trained on cross-entropy alone: "none", "weak",
             "strong" or "both".
         select: The validation score that selects the best epoch of a stage and, with
@@ -139,13 +143,14 @@ class TrainConfig:
     scheduler: SchedulerFactory | None = None
     epochs: int = 500
     patience: int | None = 50
+    mixture_patience: int | None = None
     rounds: int = 10
-    round_patience: int | None = 2
+    round_patience: int | None = 1
     pretrain: Literal["none", "weak", "strong", "both"] = "both"
     select: Literal["calibrated", "loss", "metric"] = "calibrated"
     eval_every: int = 1
     gate_fit: Literal["validation", "train"] = "validation"
-    gate_folds: int = 10
+    gate_folds: int = 5
     batches: Literal["full", "random", "neighbor"] = "full"
     num_parts: int | None = None
     batch_size: int | None = None
@@ -174,6 +179,15 @@ class TrainConfig:
                 raise ValueError(
                     f"num_neighbors must be positive, or -1 for all, got {self.num_neighbors!r}"
                 )
+
+    def find_mixture_patience(self, part: str) -> int | None:
+        r"""Returns the patience of a stage that trains a part in a round."""
+        patience = self.merge_overrides(part).patience
+        if self.mixture_patience is not None:
+            return self.mixture_patience
+        if patience is None or self.pretrain != "both":
+            return patience
+        return -(-patience // 2)
 
     def merge_overrides(self, part: str, pretraining: bool = False) -> "StageSettings":
         r"""Returns the settings of one part of the model in one phase.

@@ -84,7 +84,7 @@ def test_a_row_is_the_state_after_pretraining_or_a_round(task, method, changes):
     rows = watch.rows()
     assert rows.sum(dim=1).eq(task.num_nodes).all()
     assert rows.equal(torch.stack(list(stages.counts.values())))
-    assert len(rows) == (2 if method == "mowst-star" and "gate_fit" in changes else 3)
+    assert len(rows) == 3
 
 
 def test_watching_changes_nothing(task):

@@ -113,7 +113,6 @@ STAGES = {
         *PRETRAIN,
         FIT_GATE,
         ("round 1: joint", 1, "joint", ("weak", "strong"), False),
-        ("round 2: joint", 2, "joint", ("weak", "strong"), False),
     ],
     # One round: the stage ends where the joint training has converged.
     ("mowst-star", "train"): [
@@ -161,29 +160,34 @@ def test_experts_that_are_not_pretrained_start_in_the_rounds(method, gate_fit, p
 
 @GATE_FITS
 @pytest.mark.parametrize(
-    ("accepts", "round_patience", "rounds"),
+    ("accepts", "round_patience", "trained"),
     [
-        ([True], 2, 5),
-        ([False], 2, 2),
-        ([False], 1, 1),
-        ([False], None, 5),
-        # The weak stage of round 1 is refused and its strong stage is accepted; then all are
-        # refused.
-        ([False, True, False], 1, 2),
-        ([False, True, False], 2, 3),
-        ([True, False, False, False, True, False], 2, 5),
+        ([True], 1, "1 weak, 1 strong, 2 weak, 2 strong, 3 weak, 3 strong"),
+        ([False], 1, "1 weak, 1 strong"),
+        ([False], 2, "1 weak, 1 strong, 2 weak, 2 strong"),
+        ([False], None, "1 weak, 1 strong, 2 weak, 2 strong, 3 weak, 3 strong"),
+        # The weak expert has a new strong one to learn beside; not the strong one a new weak one.
+        ([False, True, False], 1, "1 weak, 1 strong, 2 weak"),
+        ([False, True, False], 2, "1 weak, 1 strong, 2 weak, 2 strong, 3 weak"),
+        ([True, False], 1, "1 weak, 1 strong"),
+        ([True, False, False], 2, "1 weak, 1 strong, 2 weak, 2 strong"),
     ],
 )
-def test_rounds_end_after_round_patience_rounds_without_an_accepted_stage(
-    gate_fit, accepts, round_patience, rounds
+def test_a_part_is_trained_again_after_another_one_was_accepted(
+    gate_fit, accepts, round_patience, trained
 ):
-    config = TrainConfig(rounds=5, round_patience=round_patience, gate_fit=gate_fit)
-    assert list_stages("mowst", config, accepts=accepts)[-1].name == f"round {rounds}: strong"
+    config = TrainConfig(rounds=3, round_patience=round_patience, gate_fit=gate_fit)
+    stages = list_stages("mowst", config, accepts=accepts)
+    assert ", ".join(f"{stage.round} {stage.part}" for stage in stages if stage.round) == trained
 
 
-def test_rounds_of_joint_training_end_as_well():
-    for accepts, rounds in (([False], 2), ([True, False], 3), ([True], 4)):
-        assert list_stages("mowst-star", TrainConfig(rounds=4), accepts=accepts)[-1].round == rounds
+@GATE_FITS
+@pytest.mark.parametrize(("round_patience", "rounds"), [(1, 1), (2, 2), (None, 4)])
+def test_joint_training_changes_all_parts_and_ends_after_round_patience_rounds(
+    gate_fit, round_patience, rounds
+):
+    config = TrainConfig(rounds=4, round_patience=round_patience, gate_fit=gate_fit)
+    assert list_stages("mowst-star", config)[-1].name == f"round {rounds}: joint"
 
 
 @GATE_FITS

@@ -11,6 +11,7 @@ from torch import Tensor
 from mowst.labels import mean_nll
 from mowst.nn.mowst import EXPERTS, Mowst
 from mowst.nn.registry import Registry
+from mowst.nn.softmax import log_softmax
 from mowst.task import GraphTask
 from mowst.train.config import TrainConfig
 from mowst.train.stage import AcceptByGateFit, AcceptByScore, Stage, StageOutput, StageResult
@@ -50,15 +51,14 @@ METHODS = Registry("method", home="mowst.train.methods", base=Method)
 class MixtureMethod(Method):
     r"""Pretraining, the fit of the gate, and rounds of stages that train the mixture. A subclass
     names the stages of a round in :meth:`round_stages`.
+
+    A stage ends where its part has stopped improving next to the others as they are. So a part is
+    trained again only after another one was accepted, as often as :obj:`round_patience` allows.
     """
 
     def round_stages(self, model: Mowst, config: TrainConfig) -> list[Stage]:
         r"""Returns the stages of one round."""
         raise NotImplementedError(f"{type(self).__name__} must implement round_stages")
-
-    def count_rounds(self, config: TrainConfig) -> int:
-        r"""Returns the maximum number of rounds."""
-        return config.rounds
 
     def next_stage(
         self, model: Mowst, task: GraphTask, config: TrainConfig, done: Sequence[StageResult]
@@ -68,22 +68,20 @@ class MixtureMethod(Method):
             return make_expert_stage(pretrained[len(done)], pretraining=True)
         if len(done) == len(pretrained):
             return make_start_stage(model, config)
-        rounds = [result for result in done if result.round > 0]
-        stages = self.round_stages(model, config)
-        if not stages:
-            return None
-        round, position = 1, len(rounds) % len(stages)
-        if rounds:
-            round = rounds[-1].round + (position == 0)
-        if position == 0 and self._is_over(round - 1, rounds, config):
-            return None
-        return place_stage(stages[position], round, config, done[-1])
-
-    def _is_over(self, finished: int, rounds: Sequence[StageResult], config: TrainConfig) -> bool:
-        if finished >= self.count_rounds(config):
-            return True
-        best = max((result.round for result in rounds if result.accepted), default=0)
-        return config.round_patience is not None and finished - best >= config.round_patience
+        stages, results = self.round_stages(model, config), iter(done[len(pretrained) + 1 :])
+        patience = config.rounds if config.round_patience is None else config.round_patience
+        attempts = dict.fromkeys([stage.part for stage in stages], 0)
+        for round in range(1, config.rounds + 1):
+            for stage in stages:
+                if attempts[stage.part] >= patience:
+                    continue
+                result = next(results, None)
+                if result is None:
+                    return place_stage(stage, round, model, config, done[-1])
+                attempts[stage.part] += 1
+                if result.accepted:  # the other parts have something new to learn from
+                    attempts = {**dict.fromkeys(attempts, 0), stage.part: attempts[stage.part]}
+        return None
 
 
 def choose_pretrained(model: Mowst, config: TrainConfig) -> list[str]:
@@ -117,7 +115,7 @@ def compute_expert_loss(
     name: str, out: StageOutput, y: Tensor, *, class_weight: Tensor | None = None
 ) -> Tensor:
     r"""Returns the mean cross-entropy of one expert."""
-    return mean_nll(getattr(out, name).log_softmax(dim=-1), y, class_weight)
+    return mean_nll(log_softmax(getattr(out, name)), y, class_weight)
 
 
 def make_start_stage(model: Mowst, config: TrainConfig) -> Stage:
@@ -134,15 +132,18 @@ def make_start_stage(model: Mowst, config: TrainConfig) -> Stage:
     return Stage(name="fit gate", part="gate", predicts="mixture", learns=(), accept=accept)
 
 
-def place_stage(stage: Stage, round: int, config: TrainConfig, last: StageResult) -> Stage:
+def place_stage(
+    stage: Stage, round: int, model: Mowst, config: TrainConfig, last: StageResult
+) -> Stage:
     r"""Returns a stage as the one of a round: an epoch must exceed the score of the mixture before
     the stage, and the stage is accepted by score, or where the gate is fitted to validation nodes,
-    by its fit.
+    by its fit. What is mixed was chosen at the start if both experts were trained then.
     """
     name = f"round {round}: {stage.part}"
     if config.gate_fit == "train":
         return replace(stage, name=name, round=round, accept=AcceptByScore(), bar=last.score)
-    return replace(stage, name=name, round=round, accept=AcceptByGateFit(), bar=None)
+    accept = AcceptByGateFit(model.mix if config.pretrain == "both" else None)
+    return replace(stage, name=name, round=round, accept=accept, bar=None)
 
 
 def choose_learning(model: Mowst, config: TrainConfig, parts: Sequence[str]) -> tuple[str, ...]:

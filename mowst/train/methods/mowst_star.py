@@ -13,8 +13,8 @@ class MowstStarMethod(MixtureMethod):
     r"""The joint optimisation of the `"Mixture of Weak & Strong Experts on Graphs"
     <https://arxiv.org/abs/2311.05185>`_ paper: both experts (and the gate, with
     :obj:`gate_fit="train"`) minimise
-    :math:`L^{\star}`, see :func:`~mowst.nn.loss.mowst_star_loss`. With :obj:`gate_fit="train"`
-    there is one round.
+    :math:`L^{\star}`, see :func:`~mowst.nn.loss.mowst_star_loss`. Unless :obj:`round_patience` is
+    raised, there is one round.
     """
 
     def round_stages(self, model: Mowst, config: TrainConfig) -> list[Stage]:
@@ -26,6 +26,3 @@ class MowstStarMethod(MixtureMethod):
             loss=partial(mowst_star_loss, mix=model.mix),
         )
         return [joint] if joint.learns else []
-
-    def count_rounds(self, config: TrainConfig) -> int:
-        return min(config.rounds, 1) if config.gate_fit == "train" else config.rounds
