@@ -15,6 +15,19 @@ from mowst import GraphTask
 torch.set_num_threads(1)
 threadpool_limits(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# torch.manual_seed formats the stack for each kind of device that this machine does not have, which
+# takes as long as an epoch of a small test.
+for devices in (torch.cuda, torch.xpu, torch.mtia):
+    if not devices.is_available():
+        devices.manual_seed_all = lambda seed: None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    r"""Keeps the tests of a file in one process, where they share its fixtures."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
 
 
 def random_graph(

@@ -14,10 +14,15 @@ from mowst.train import METHODS, MixtureMethod
 
 SIZES = {"hidden_channels": 8, "num_layers": 2, "dropout": 0.0}
 MIXTURES = [name for name in METHODS.names() if issubclass(METHODS.find(name), MixtureMethod)]
-# Every expert with one gate in one of the losses, every gate with one expert in both.
-RUNS = [("gcn", gate, method) for gate in GATES.names() for method in MIXTURES]
+FITS = ["validation", "train"]
+# Every expert with one gate in one of the losses, every gate with one expert in both, and fitted to
+# validation nodes in one of them.
+RUNS = []
 for number, name in enumerate(EXPERTS.names()):
-    RUNS.append((name, "monotone", MIXTURES[number % len(MIXTURES)]))
+    RUNS.append((name, "monotone", MIXTURES[number % len(MIXTURES)], "train"))
+for number, name in enumerate(GATES.names()):
+    for at, method in enumerate(MIXTURES):
+        RUNS.append(("gcn", name, method, FITS[(number + at) % 2]))
 
 
 def transpose(kind, edge_index, num_nodes):
@@ -27,13 +32,13 @@ def transpose(kind, edge_index, num_nodes):
     return to_torch_csr_tensor(torch.stack([row, col]), size=(num_nodes, num_nodes))
 
 
-@pytest.mark.parametrize(("strong", "gate", "method"), RUNS)
-def test_every_expert_and_every_gate_in_both_losses(task, tmp_path, strong, gate, method):
+@pytest.mark.parametrize(("strong", "gate", "method", "gate_fit"), RUNS)
+def test_every_expert_and_every_gate_in_both_losses(task, tmp_path, strong, gate, method, gate_fit):
     data = task.data
     seed_everything(0)
     config = ModelConfig(strong=strong, gate=gate, **SIZES)
     model = build_model(config, in_channels=6, out_channels=3, num_nodes=30)
-    settings = TrainConfig(epochs=6, rounds=1, gate_folds=2, weight_decay=0.0)
+    settings = TrainConfig(epochs=4, rounds=1, gate_fit=gate_fit, gate_folds=2, weight_decay=0.0)
     result = fit(model, task, method, settings)
 
     for stage in {record["stage"] for record in result.history}:
@@ -79,21 +84,23 @@ def test_any_expert_may_be_the_weak_one(task, weak):
     seed_everything(0)
     config = ModelConfig(weak=weak, strong="sage", **SIZES)
     model = build_model(config, in_channels=6, out_channels=3, num_nodes=30)
-    result = fit(model, task, config=TrainConfig(epochs=4, rounds=1, gate_folds=2))
+    result = fit(model, task, config=TrainConfig(epochs=2, rounds=1, gate_fit="train"))
     assert {record["part"] for record in result.history} == {"weak", "strong"}
     assert (model(task.data.x, task.data.edge_index).confidence >= 0).all()
 
 
 @pytest.mark.parametrize("method", MIXTURES)
-@pytest.mark.parametrize(("detach", "mix"), [(False, "logit"), (True, "prob")])
+@pytest.mark.parametrize(
+    ("detach", "mix", "gate_fit"), [(False, "logit", "validation"), (True, "prob", "train")]
+)
 @pytest.mark.parametrize(
     ("pretrain", "alone"), [("none", 0), ("weak", 1), ("strong", 1), ("both", 2)]
 )
-def test_every_combination_of_options_trains(task, method, detach, mix, pretrain, alone):
+def test_every_combination_of_options_trains(task, method, detach, mix, gate_fit, pretrain, alone):
     seed_everything(0)
     config = ModelConfig(mix=mix, detach_dispersion=detach, **SIZES)
     model = build_model(config, in_channels=6, out_channels=3)
-    settings = TrainConfig(pretrain=pretrain, epochs=2, rounds=1, gate_folds=2)
+    settings = TrainConfig(pretrain=pretrain, epochs=2, rounds=1, gate_fit=gate_fit, gate_folds=2)
     result = fit(model, task, method, settings)
     assert len(result.alone) == alone
     assert all(torch.isfinite(torch.tensor(record["loss"])) for record in result.history)

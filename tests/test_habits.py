@@ -29,9 +29,9 @@ from mowst.train import CSV, TensorBoard
 PAGE = (Path(__file__).parents[1] / "docs" / "habits.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
 SIZES = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
-SETTINGS = {"epochs": 2, "rounds": 0, "gate_folds": 2}
+SETTINGS = {"epochs": 2, "rounds": 0, "gate_fit": "train"}
 QUICK = {
-    "train": "--epochs 2 --rounds 1 --hidden-channels 8 --gate-folds 2",
+    "train": "--epochs 2 --rounds 1 --hidden-channels 8 --gate-fit train",
     "sweep": f"--settings '{json.dumps(SETTINGS)}'",
 }
 

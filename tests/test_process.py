@@ -15,28 +15,63 @@ from mowst.process import (
 )
 
 
-def run(code, **variables):
+def run(code, stdout=subprocess.PIPE):
     hidden = ("OMP_WAIT_POLICY", *process.THREAD_VARIABLES)
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment | variables
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split(), done.stderr
 
 
-PRINT = "print(os.environ.get('OMP_WAIT_POLICY'), torch.get_num_threads())"
-CALL = "from mowst.process import prepare_process; prepare_process()"
-
-
-def test_waiting_threads_sleep_and_no_processor_has_two():
-    found, error = run(f"import os; {CALL}; import torch; {PRINT}")
-    assert found == ["PASSIVE", str(count_processors())] and error == ""
+def test_waiting_threads_of_a_command_sleep_and_it_ends_silently_when_its_reader_has_enough():
+    code = """
+import os, sys
+from mowst.cli import main
+status = main(["datasets"])
+import torch
+print(os.environ["OMP_WAIT_POLICY"], torch.get_num_threads(), file=sys.stderr)
+sys.exit(status)
+"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run(code, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, f"PASSIVE {count_processors()}\n")
 
 
 def test_importing_changes_nothing_and_after_torch_it_is_too_late():
-    found, error = run(f"import os, torch, mowst; {PRINT}; {CALL}; {PRINT}")
-    assert found[0] == found[2] == "None" and "torch was imported before" in error
+    code = """
+import os, sys
+from pathlib import Path
+
+import torch
+
+import mowst.sparse.memory
+from mowst.process import prepare_process
+
+def read_resident_mib():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+def free_100_mib():
+    before = read_resident_mib()
+    block = torch.ones(25 * 2**20)
+    del block
+    return read_resident_mib() - before
+
+def show():
+    is_kept = free_100_mib() > 50 if sys.platform.startswith("linux") else None
+    print(os.environ.get("OMP_WAIT_POLICY"), is_kept)
+
+show()
+prepare_process()
+show()
+"""
+    done = run(code)
+    is_linux = sys.platform.startswith("linux")
+    kept = ("False", "True") if is_linux else ("None", "None")
+    assert done.stdout.split() == ["None", kept[0], "None", kept[1]], done.stderr
+    assert "torch was imported before" in done.stderr
 
 
 def test_the_environment_takes_precedence(monkeypatch, caplog):

@@ -35,11 +35,12 @@ def cluster_losses(gate, counts, strong_loss):
     strong = torch.full((len(y), 3), other.log().item(), dtype=torch.double)
     strong[torch.arange(len(y)), y] = true.log().item()
     torch.testing.assert_close(cross_entropy(strong, y).item(), strong_loss, rtol=1e-4, atol=1e-4)
-    losses = []
-    for p in points:
-        weak = p.log().expand(len(y), 3)
-        losses.append(loss_of(weak, strong, gate(weak), y))
-    return points, torch.stack(losses).detach()
+    weak = points.log()
+    own = -weak[:, y]  # [P, N]
+    losses = mix_values(own, cross_entropy(strong, y, reduction="none"), gate(weak))
+    at = weak[7].expand(len(y), 3)
+    torch.testing.assert_close(losses[7].mean(), loss_of(at, strong, gate(at), y))
+    return points, losses.mean(dim=1).detach()
 
 
 def entropy(counts):
@@ -88,7 +89,7 @@ def minimize(gate, counts, strong_loss):
     )
     starts[0] = (torch.tensor(counts).double() / sum(counts)).log()
     z = starts.requires_grad_()
-    optimizer = torch.optim.Adam([z], lr=0.05)
+    optimizer = torch.optim.Adam([z], lr=0.1)
 
     def losses():
         weak = z.repeat_interleave(len(y), dim=0)
@@ -96,7 +97,7 @@ def minimize(gate, counts, strong_loss):
         own = [cross_entropy(part, labels, reduction="none") for part in (weak, others)]
         return mix_values(*own, gate(weak)).view(len(z), -1).mean(dim=1)
 
-    for _ in range(200):
+    for _ in range(100):
         optimizer.zero_grad()
         losses().sum().backward()
         optimizer.step()

@@ -10,12 +10,16 @@ from mowst import GAT, GraphSAGE
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "bench"))
 
+from busy import THREADS, compare_busy, compare_threads, report
 from segments import EdgesGAT, EdgesSAGE, attend, bench_graph, reduce_in_torch, sort_edges, take_max
 from suite.epoch import bench_epoch, get_sizes
 from suite.graphs import draw_one_hot, draw_power_law, draw_task
 from suite.propagate import bench_propagate
 from suite.rounds import bench_round, bench_weak_stage
 from suite.timing import compare
+from threads import find_crossing
+
+from mowst.io import read_json
 
 
 @pytest.fixture
@@ -49,6 +53,27 @@ def test_compare_interleaves_after_a_warm_up_and_divides_by_ours():
     assert order == ["ours", "peer"] * 4
     assert row["median_ms"] == {"ours": 500.0, "peer": 2000.0}
     assert row["times_ours"] == {"peer": 4.0}
+
+
+def test_rows_of_busy_machines_and_of_threads_compare_with_their_first_setting(tmp_path):
+    variables = []
+
+    def measure(given):
+        variables.append(given)
+        return 1.0 + len(given)
+
+    rows = [compare_threads("case", measure, repeats=2)]
+    assert variables == 2 * list(THREADS.values())
+    report(rows, tmp_path / "busy.json")
+    assert rows[0]["ratios"] == {"chosen threads": 1.0, "one thread": 2.0, "two threads": 2.0}
+    assert read_json(tmp_path / "busy.json")["rows"] == rows
+    row = compare_busy("case", measure, repeats=1, spins=True)
+    assert row == {"case": "case", "alone": [1.0], "beside": [1.0], "beside, threads spin": [3.0]}
+
+
+def test_the_crossing_is_the_largest_size_on_which_one_thread_is_faster():
+    rows = [{"values": 10, "speedup": 0.8}, {"values": 20, "speedup": 1.1}]
+    assert find_crossing(rows) == 10 and find_crossing(rows[1:]) == 0
 
 
 def test_every_case_runs(task):

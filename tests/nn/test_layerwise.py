@@ -36,8 +36,9 @@ def graph(num_nodes=N):
     return torch.randn(num_nodes, F_IN), torch.randint(num_nodes, (2, 4 * num_nodes))
 
 
-@pytest.mark.parametrize("folder", [False, True], ids=["memory", "folder"])
-@pytest.mark.parametrize("chunk_size", [1, 7, 2 * N])
+@pytest.mark.parametrize(
+    ("chunk_size", "folder"), [(1, False), (7, False), (7, True), (2 * N, True)], ids=str
+)
 @pytest.mark.parametrize("name", [*APART, *WHOLE])
 def test_is_the_full_forward(name, chunk_size, folder, tmp_path):
     (x, edge_index), expert = graph(), {**APART, **WHOLE}[name]()

@@ -177,7 +177,7 @@ def test_trains_inside_a_mixture(task, name, method):
     seed_everything(0)
     sizes = {"in_channels": 6, "hidden_channels": 8, "num_layers": 2, "out_channels": 3}
     model = Mowst(MLP(**sizes), GCN(**sizes), build_gate(name, in_channels=6, num_classes=3))
-    config = TrainConfig(pretrain="none", epochs=2, rounds=1, gate_folds=2)
+    config = TrainConfig(pretrain="none", epochs=2, rounds=1, gate_fit="train")
     result = fit(model, task, method, config)
     assert torch.tensor([[r["loss"], r["val_loss"]] for r in result.history]).isfinite().all()
     assert len(result.history) >= 2

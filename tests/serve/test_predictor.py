@@ -86,7 +86,7 @@ def test_after_every_change_predictions_are_those_of_the_model(name, take, monke
     weighs = name in ("a module of one hop", "an MLP", "Mowst")
     weighs = getattr(model.strong, "supports_edge_weight", weighs)
 
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(
         CHANGES,
         st.integers(0, 99),

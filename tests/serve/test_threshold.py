@@ -8,6 +8,7 @@ from mowst import GCN, MLP, LearnedGate, Mowst, PowerGate, TrainConfig, fit
 from mowst.serve import Predictor, choose_threshold
 from mowst.serve.threshold import choose, rejects
 
+DRAWS = 600
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
 
 
@@ -33,13 +34,13 @@ def test_over_many_draws_the_guarantee_is_wrong_with_probability_delta_at_most(
     max_drop, delta, num_nodes
 ):
     rng, kept, made = np.random.default_rng(0), 0, 0
-    for _ in range(1000):
+    for _ in range(DRAWS):
         weak, strong, confidence = population(num_nodes, rng)
         choice = choose(weak, strong, strong, confidence, max_drop, delta, num_candidates=25)
         made += choice.threshold is not None and choice.deferred_share < 1
         kept += choice.threshold is None or true_drop(choice.threshold) <= max_drop
-    assert kept / 1000 >= 1 - delta - 3 * (delta * (1 - delta) / 1000) ** 0.5
-    assert made > 500  # no vacuous choices
+    assert kept / DRAWS >= 1 - delta - 3 * (delta * (1 - delta) / DRAWS) ** 0.5
+    assert made > DRAWS / 2  # no vacuous choices
 
 
 @pytest.mark.parametrize("mean", [0.01, 0.03])

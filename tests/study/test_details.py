@@ -92,7 +92,9 @@ def test_watching_changes_nothing(task):
     for callbacks in ([], [ConfidenceHistogram(task)]):
         model = build(task)
         torch.manual_seed(1)
-        result = fit(model, task, "mowst", TrainConfig(**SETTINGS), callbacks=callbacks)
+        result = fit(
+            model, task, "mowst", TrainConfig(**SETTINGS, gate_fit="train"), callbacks=callbacks
+        )
         weights.append(list(model.parameters()))
         losses.append([record["val_loss"] for record in result.history])
     assert all(map(torch.equal, *weights)) and losses[0] == losses[1]

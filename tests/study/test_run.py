@@ -43,7 +43,7 @@ def test_the_same_cell_gives_the_same_scores_and_another_seed_does_not():
 
 def test_parameters_are_those_that_the_method_has():
     def parameters(method):
-        return run_one(RunSpec("digits", method=method, settings=QUICK | {"epochs": 1}))[
+        return run_one(RunSpec("digits", method=method, settings=QUICK | {"gate_fit": "train"}))[
             "parameters"
         ]
 

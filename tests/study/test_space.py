@@ -30,7 +30,7 @@ def draws(space, method, strong, number=40):
 @pytest.mark.parametrize("method", METHODS.names())
 @pytest.mark.parametrize("strong", ["gcn", "gat", "h2gcn", "tuned-sage"])
 def test_every_point_is_a_run(space, method, strong):
-    for params in draws(space, method, strong, number=10):
+    for params in draws(space, method, strong, number=6):
         (spec,) = expand(
             [{"data": "digits", "strong": strong, "method": method} | nest_settings(params)]
         )

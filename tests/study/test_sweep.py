@@ -27,6 +27,7 @@ from mowst.train.calibration import calibrated_nll
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 QUICK = {"epochs": 3, "rounds": 1, "hidden_channels": 8, "gate_folds": 2}
+FAST = QUICK | {"gate_fit": "train"}  # a fit of the gate on validation nodes takes longer
 TWO = {"second_objective": "deferred_share"}
 STATES = {TrialState.COMPLETE, TrialState.PRUNED}
 
@@ -65,12 +66,17 @@ def search_of(data, **changed):
 
 
 @pytest.mark.parametrize(
-    ("method", "select"),
-    [("weak", "calibrated"), ("weak", "metric"), ("mowst", "loss"), ("mowst-star", "calibrated")],
+    ("method", "select", "trials"),
+    [
+        ("weak", "calibrated", 2),
+        ("weak", "metric", 2),
+        ("mowst", "loss", 1),
+        ("mowst-star", "calibrated", 2),
+    ],
 )
-def test_the_value_is_the_mean_of_the_scores_that_select(graph, method, select):
+def test_the_value_is_the_mean_of_the_scores_that_select(graph, method, select, trials):
     settings = QUICK | {"select": select}
-    study = sweep(graph, method=method, trials=2, seeds=2, settings=settings)
+    study = sweep(graph, method=method, trials=trials, seeds=2, settings=settings)
     for trial in study.trials:
         row = {"data": graph, "method": method, "seeds": 2} | settings | nest_settings(trial.params)
         scores = []
@@ -128,7 +134,7 @@ def test_a_trial_sees_no_test_split_and_no_other_labels(task, inductive):
 
 @pytest.mark.parametrize("method", ["strong", "mowst"])
 def test_labels_of_test_nodes_change_nothing(graph, method, monkeypatch):
-    before = told(sweep(graph, method=method, trials=3, settings=QUICK))
+    before = told(sweep(graph, method=method, trials=2, settings=QUICK))
     load = objective.load_run_task
 
     def poisoned(*args):
@@ -137,17 +143,17 @@ def test_labels_of_test_nodes_change_nothing(graph, method, monkeypatch):
         return task
 
     monkeypatch.setattr(objective, "load_run_task", poisoned)
-    assert told(sweep(graph, method=method, trials=3, settings=QUICK)) == before
+    assert told(sweep(graph, method=method, trials=2, settings=QUICK)) == before
 
 
 # What a study holds
 
 
 def test_a_sweep_repeats_itself_in_any_storage_and_in_parts(graph, tmp_path):
-    whole = told(sweep(graph, trials=4, settings=QUICK))
+    whole = told(sweep(graph, trials=3, settings=FAST))
     for place in (f"sqlite:///{tmp_path}/s.db", f"{tmp_path}/s.log"):
-        for trials in (1, 4):
-            study = sweep(graph, trials=trials, storage=place, settings=QUICK)
+        for trials in (1, 3):
+            study = sweep(graph, trials=trials, storage=place, settings=FAST)
             assert len(finished(study)) == trials
         assert told(study) == whole
 
@@ -345,7 +351,7 @@ def test_a_storage_of_other_studies_than_one_lists_them(tmp_path):
 def test_trials_below_the_median_after_as_many_evaluations_are_pruned(graph, method, monkeypatch):
     monkeypatch.setattr(objective, "REPORT_EVERY", 1)
     held = {
-        "epochs": 10,
+        "epochs": 6,
         "patience": None,
         "hidden_channels": 8,
         "pretrain": "both",
@@ -358,8 +364,8 @@ def test_trials_below_the_median_after_as_many_evaluations_are_pruned(graph, met
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     whole = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     assert pruned and len(pruned) + len(whole) == 14
-    # Of a mixture, the weak expert's own 10 epochs do not count.
-    assert {len(trial.intermediate_values) for trial in whole} == {10 if method == "strong" else 20}
+    # Of a mixture, the weak expert's own 6 epochs do not count.
+    assert {len(trial.intermediate_values) for trial in whole} == {6 if method == "strong" else 12}
     for trial in pruned:
         before = [other for other in whole if other.number < trial.number]
         assert len(before) >= 5

@@ -356,7 +356,7 @@ def test_fit_takes_a_graph_with_masks(data):
     results = []
     for task in (data, GraphTask.from_data(data)):
         model = make_model()
-        results.append(drop_seconds(fit(model, task, config=SHORT)))
+        results.append(drop_seconds(fit(model, task, config=TRAIN_GATE)))
     assert results[0] == results[1]
     assert results[0]["test"] == pytest.approx(
         float((model.predict(data) == data.y)[data.test_mask].float().mean())

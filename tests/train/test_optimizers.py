@@ -155,22 +155,22 @@ SCHEDULES = {
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter")
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("step", [1, 8, 10])
-def test_a_run_with_a_scheduler_is_resumed_to_the_same_result(task, tmp_path, name, step):
+def test_a_run_with_a_scheduler_is_resumed_to_the_same_result(task, tmp_path, name):
     config = TrainConfig(**SHORT | {"epochs": 4}, scheduler=SCHEDULES[name])
-    run_dir = RunDir(tmp_path / "run", flatten_config(config))
-
-    def stop(record):
-        if record["step"] == step:
-            run_dir.stop()
-
-    with pytest.raises(InterruptedError):
-        fit(make_model(), task, config=config, run_dir=run_dir, callbacks=[stop])
-    assert "scheduler" in read_yaml(run_dir.path / "config.yaml")
-    run_dir = RunDir(tmp_path / "run", flatten_config(config))
-    resumed = fit(make_model(), task, config=config, run_dir=run_dir, resume=True)
     expected = fit(make_model(), task, config=config)
-    assert drop_seconds(resumed.history) == drop_seconds(expected.history)
+    for step in (1, 8, 10):
+        run_dir = RunDir(tmp_path / str(step), flatten_config(config))
+
+        def stop(record, step=step, run_dir=run_dir):
+            if record["step"] == step:
+                run_dir.stop()
+
+        with pytest.raises(InterruptedError):
+            fit(make_model(), task, config=config, run_dir=run_dir, callbacks=[stop])
+        assert "scheduler" in read_yaml(run_dir.path / "config.yaml")
+        run_dir = RunDir(tmp_path / str(step), flatten_config(config))
+        resumed = fit(make_model(), task, config=config, run_dir=run_dir, resume=True)
+        assert drop_seconds(resumed.history) == drop_seconds(expected.history), step
 
 
 def test_a_stage_that_is_rolled_back_returns_the_schedule_too(task):
