@@ -22,6 +22,7 @@ from mowst.nn.signature import (
     takes_edge_weight,
     takes_edges,
     takes_features,
+    takes_prob,
 )
 from mowst.nn.wrappers import unwrap
 from mowst.sparse.features import Features, as_tensor
@@ -123,27 +124,34 @@ def call_expert(
         and not expert.training
     ):
         cache = LayerCache(CHUNK, keep=False)
-    reads_other_rows = takes_edges(expert) or normalizes_nodes(expert, in_training=True)
     if cache is None and (nodes is None or _is_every(nodes, x.shape[0])):
         logits = _run_all(expert, x, edge_index, edge_weight, None, kwargs)
-    elif not reads_other_rows and not kwargs:
-        logits = _run_rows(expert, x, nodes, cache)
-    else:
+    elif kwargs or takes_edges(expert) or normalizes_nodes(expert, in_training=True):
         logits = _run_some(expert, x, edge_index, edge_weight, nodes, cache, trace, kwargs)
+    else:
+        logits = _run_rows(expert, x, nodes, cache)
     expand = label_logits if multilabel else two_class_logits
     return expand(logits.to(x.dtype) if x.dtype.is_floating_point else logits)
 
 
-def call_gate(gate: torch.nn.Module, logits: Tensor, x: Features | Tensor) -> Tensor:
+def call_gate(
+    gate: torch.nn.Module, logits: Tensor, x: Features | Tensor, prob: Tensor | None = None
+) -> Tensor:
     r"""Returns the confidence of shape :math:`(N)`, as :obj:`gate(logits)` or
-    :obj:`gate(logits, x=x)`.
+    :obj:`gate(logits, x=x)`. If the softmax of the logits is given, a gate whose forward names
+    :obj:`weak_prob` gets it.
 
     Raises:
         ValueError: If the result is not of shape :math:`(N)`, not floating point, or leaves
             :math:`[0, 1]`.
         FloatingPointError: If it contains NaN.
     """
-    value = gate(logits, x=as_tensor(x)) if takes_features(gate) else gate(logits)
+    kwargs = {}
+    if takes_features(gate):
+        kwargs["x"] = as_tensor(x)
+    if prob is not None and takes_prob(gate):
+        kwargs["weak_prob"] = prob
+    value = gate(logits, **kwargs)
     name = type(unwrap(gate)).__name__
     if not _is_float(value) or value.shape != logits.shape[:1]:
         raise ValueError(
@@ -152,9 +160,8 @@ def call_gate(gate: torch.nn.Module, logits: Tensor, x: Features | Tensor) -> Te
         )
     if torch.compiler.is_compiling():
         return value.to(logits.dtype)  # a graph that is traced cannot depend on values
-    inside = (value >= 0) & (value <= 1)
-    if not inside.all():
-        bad = value[~inside]
+    if not torch.equal(value.clamp(0, 1), value):
+        bad = value[~((value >= 0) & (value <= 1))]
         count = int(bad.isnan().sum())
         if count > 0:
             raise FloatingPointError(f"{count} of {value.numel()} confidences of {name} became NaN")

@@ -41,7 +41,7 @@ def two_class_logits(logits: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
-def variance_dispersion(logits: Tensor) -> Tensor:
+def variance_dispersion(logits: Tensor, prob: Tensor | None = None) -> Tensor:
     r"""Returns the variance of the class probabilities, scaled to :math:`[0, 1]`
 
     .. math::
@@ -54,19 +54,23 @@ def variance_dispersion(logits: Tensor) -> Tensor:
 
     Args:
         logits (torch.Tensor): The logits :math:`\mathbf{z}`.
+        prob (torch.Tensor, optional): Their :math:`\mathbf{p}`, if it is known. (default:
+            :obj:`None`)
 
     Shapes:
         - **logits:** :math:`(N, n)`, or :math:`(N)` or :math:`(N, 1)` for the one logit of two
           classes, or :math:`(N, L, 2)` for several labels
+        - **prob:** :math:`(N, n)` or :math:`(N, L, 2)`
         - **output:** :math:`(N)`
     """
-    prob = _check_classes(logits).softmax(dim=-1)
+    logits = _check_classes(logits)
+    prob = logits.softmax(dim=-1) if prob is None else prob
     num_classes = prob.size(-1)
     squares = (prob - 1 / num_classes).square().sum(dim=-1)
     return average_labels((squares * (num_classes / (num_classes - 1))).clamp(max=1))
 
 
-def entropy_dispersion(logits: Tensor) -> Tensor:
+def entropy_dispersion(logits: Tensor, prob: Tensor | None = None) -> Tensor:
     r"""Returns the entropy that the class probabilities lack
 
     .. math::
@@ -79,24 +83,31 @@ def entropy_dispersion(logits: Tensor) -> Tensor:
 
     Args:
         logits (torch.Tensor): The logits :math:`\mathbf{z}`.
+        prob (torch.Tensor, optional): Their :math:`\mathbf{p}`, if it is known. (default:
+            :obj:`None`)
 
     Shapes:
         - **logits:** :math:`(N, n)`, or :math:`(N)` or :math:`(N, 1)` for the one logit of two
           classes, or :math:`(N, L, 2)` for several labels
+        - **prob:** :math:`(N, n)` or :math:`(N, L, 2)`
         - **output:** :math:`(N)`
     """
-    log_prob = _check_classes(logits).log_softmax(dim=-1)
-    entropy = -(log_prob.exp() * log_prob).sum(dim=-1)
-    return average_labels((1 - entropy / math.log(log_prob.size(-1))).clamp(0, 1))
+    logits = _check_classes(logits)
+    if prob is None:
+        log_prob = logits.log_softmax(dim=-1)
+        entropy = -(log_prob.exp() * log_prob).sum(dim=-1)
+    else:
+        entropy = torch.special.entr(prob).sum(dim=-1)
+    return average_labels((1 - entropy / math.log(logits.size(-1))).clamp(0, 1))
 
 
-DISPERSIONS: dict[str, Callable[[Tensor], Tensor]] = {
+DISPERSIONS: dict[str, Callable[..., Tensor]] = {
     "variance": variance_dispersion,
     "entropy": entropy_dispersion,
 }
 
 
-def resolve_dispersion(name: str) -> Callable[[Tensor], Tensor]:
+def resolve_dispersion(name: str) -> Callable[..., Tensor]:
     r"""Returns the dispersion of that name.
 
     Raises:

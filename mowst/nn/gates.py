@@ -1,9 +1,12 @@
 r"""Gates: the dispersion of the weak prediction, mapped to a confidence in :math:`[0, 1]`.
 
 A gate is any module :obj:`gate(logits)` or :obj:`gate(logits, x=x)` that maps weak logits of shape
-:math:`(N, C)`, or :math:`(N, L, 2)` for several labels, to a confidence of shape :math:`(N)`. These
-gates follow the `"Mixture of Weak & Strong Experts on Graphs" <https://arxiv.org/abs/2311.05185>`_
-paper.
+:math:`(N, C)`, or :math:`(N, L, 2)` for several labels, to a confidence of shape :math:`(N)`. If
+its forward has an optional :obj:`weak_prob`, it gets the softmax of the logits where that has been
+computed, and :obj:`None` otherwise.
+
+These gates follow the `"Mixture of Weak & Strong Experts on Graphs"
+<https://arxiv.org/abs/2311.05185>`_ paper.
 """
 
 import torch
@@ -34,8 +37,8 @@ class PowerGate(torch.nn.Module):
         self.alpha = alpha
         self.dispersion = dispersion
 
-    def forward(self, logits: Tensor) -> Tensor:
-        return _power(resolve_dispersion(self.dispersion)(logits), self.alpha)
+    def forward(self, logits: Tensor, weak_prob: Tensor | None = None) -> Tensor:
+        return _power(resolve_dispersion(self.dispersion)(logits, weak_prob), self.alpha)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(alpha={self.alpha}, dispersion='{self.dispersion}')"
@@ -62,8 +65,8 @@ class StepGate(torch.nn.Module):
         self.threshold = threshold
         self.dispersion = dispersion
 
-    def forward(self, logits: Tensor) -> Tensor:
-        dispersion = resolve_dispersion(self.dispersion)(logits)
+    def forward(self, logits: Tensor, weak_prob: Tensor | None = None) -> Tensor:
+        dispersion = resolve_dispersion(self.dispersion)(logits, weak_prob)
         return (dispersion >= self.threshold).to(dispersion.dtype)
 
     def __repr__(self) -> str:
@@ -94,8 +97,8 @@ class MonotoneGate(torch.nn.Module):
         torch.nn.init.zeros_(self.log_a)
         torch.nn.init.zeros_(self.log_b)
 
-    def forward(self, logits: Tensor) -> Tensor:
-        dispersion = resolve_dispersion(self.dispersion)(logits)
+    def forward(self, logits: Tensor, weak_prob: Tensor | None = None) -> Tensor:
+        dispersion = resolve_dispersion(self.dispersion)(logits, weak_prob)
         return -torch.expm1(-self.log_a.exp() * _power(dispersion, self.log_b.exp()))
 
     def __repr__(self) -> str:

@@ -64,8 +64,10 @@ class LearnedGate(_Gate):
         super().__init__(2 + (in_channels or 0), hidden_channels, num_layers, dropout)
         self.in_channels = in_channels
 
-    def forward(self, logits: Tensor, x: Tensor | None = None) -> Tensor:
-        u = _find_dispersions(logits)
+    def forward(
+        self, logits: Tensor, x: Tensor | None = None, weak_prob: Tensor | None = None
+    ) -> Tensor:
+        u = _find_dispersions(logits, weak_prob)
         if self.in_channels is not None:
             u = torch.cat([u, _check_features(x, self.in_channels)], dim=-1)  # [N, 2 + F]
         return self.squash(u)
@@ -124,12 +126,13 @@ class HypernetworkGate(torch.nn.Module):
         for mlp in self.children():
             reset(mlp)
 
-    def forward(self, logits: Tensor, x: Tensor | None = None) -> Tensor:
+    def forward(
+        self, logits: Tensor, x: Tensor | None = None, weak_prob: Tensor | None = None
+    ) -> Tensor:
         x = _check_features(x, self.in_channels)
+        dispersions = _find_dispersions(logits, weak_prob)
         weight = self.first_weight(x).view(-1, 2, self.gate_channels)
-        hidden = torch.einsum("ni,nih->nh", _find_dispersions(logits), weight) + self.first_bias(
-            x
-        )  # [N, h]
+        hidden = torch.einsum("ni,nih->nh", dispersions, weight) + self.first_bias(x)  # [N, h]
         return (
             (hidden * self.last_weight(x)).sum(dim=-1) + self.last_bias(x).squeeze(-1)
         ).sigmoid()
@@ -198,8 +201,9 @@ class FeatureGate(_Gate):
         return self.squash(_check_features(x, self.in_channels))
 
 
-def _find_dispersions(logits: Tensor) -> Tensor:
-    return torch.stack([variance_dispersion(logits), entropy_dispersion(logits)], dim=-1)  # [N, 2]
+def _find_dispersions(logits: Tensor, prob: Tensor | None) -> Tensor:
+    both = [variance_dispersion(logits, prob), entropy_dispersion(logits, prob)]
+    return torch.stack(both, dim=-1)  # [N, 2]
 
 
 def _check_features(x: Tensor | None, in_channels: int) -> Tensor:

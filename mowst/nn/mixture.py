@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 MIXES = ("prob", "logit")
+# On CPU, torch computes softmax over fewer classes than this without vector instructions.
+FEW_CLASSES = 16
 
 
 def mix_values(weak: Tensor, strong: Tensor, confidence: Tensor) -> Tensor:
@@ -20,6 +22,19 @@ def mix_values(weak: Tensor, strong: Tensor, confidence: Tensor) -> Tensor:
     """
     share = _spread(confidence, weak)
     return share * weak + (1 - share) * strong
+
+
+def find_prob(logits: Tensor) -> Tensor:
+    r"""Returns the softmax over classes, up to rounding that of :func:`torch.softmax`. On CPU, a
+    few classes are computed with the classes as rows, which is several times faster.
+
+    Shapes:
+        - **logits:** :math:`(N, C)` or :math:`(N, L, 2)`
+        - **output:** as the logits, but perhaps not contiguous
+    """
+    if logits.size(-1) >= FEW_CLASSES or logits.device.type != "cpu":
+        return logits.softmax(dim=-1)
+    return logits.movedim(-1, 0).contiguous().softmax(dim=0).movedim(0, -1)
 
 
 def mixture_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str = "prob") -> Tensor:
@@ -80,13 +95,13 @@ def most_probable(values: Tensor) -> Tensor:
         - **output:** :math:`(N)` or :math:`(N, L)`
 
     Raises:
-        FloatingPointError: If a value is NaN, which :func:`torch.argmax` would return as the
-            largest.
+        FloatingPointError: If a value is NaN, which :func:`torch.max` returns as the largest.
     """
-    count = int(values.isnan().flatten(start_dim=1).any(dim=-1).sum())
-    if count > 0:
+    largest, classes = values.contiguous().max(dim=-1)
+    if largest.isnan().any():
+        count = int(values.isnan().flatten(start_dim=1).any(dim=-1).sum())
         raise FloatingPointError(f"{count} of {values.size(0)} predictions are NaN")
-    return values.argmax(dim=-1)
+    return classes
 
 
 def candidate_mixes(mix: str) -> tuple[str, ...]:

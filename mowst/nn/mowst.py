@@ -11,15 +11,23 @@ from torch_geometric.nn.inits import reset
 
 from mowst.labels import label_prob
 from mowst.nn.call import call_expert, call_gate
+from mowst.nn.conditional import chooses_sparse
 from mowst.nn.evaluating import evaluating
-from mowst.nn.mixture import candidate_mixes, mixture_log_prob, mixture_prob, most_probable
+from mowst.nn.mixture import (
+    candidate_mixes,
+    find_prob,
+    mix_values,
+    mixture_log_prob,
+    mixture_prob,
+    most_probable,
+)
 from mowst.nn.output import MowstOutput, OneOutput
 from mowst.nn.registry import GATES
 from mowst.nn.routing import route_nodes, routing_rule
 from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, write_model
 from mowst.nn.signature import list_tensors, make_graph
 from mowst.nn.wrappers import list_plain_names, unwrap
-from mowst.sparse.features import Features, as_tensor
+from mowst.sparse.features import Features, as_tensor, find_sparse_form
 
 EXPERTS = ("weak", "strong")
 PARTS = (*EXPERTS, "gate")
@@ -168,12 +176,19 @@ class Mowst(torch.nn.Module):
         """
         of = self._split_arguments(kwargs)
         weak = self.logits("weak", x, edge_index, edge_weight, nodes=nodes, **of["weak"])
+        strong = self.logits("strong", x, edge_index, edge_weight, nodes=nodes, **of["strong"])
+        _check_agree(weak, strong)
+        # The gate and the mixture share a softmax.
+        weak_prob = find_prob(weak)
         if route == "mixture":
-            confidence = self.confidence(weak, x if nodes is None else x[nodes])
+            confidence = self.confidence(weak, x if nodes is None else x[nodes], weak_prob)
         else:
             confidence = weak.new_full(weak.shape[:1], float(route == "weak"))
-        strong = self.logits("strong", x, edge_index, edge_weight, nodes=nodes, **of["strong"])
-        return MowstOutput(self.mixture(weak, strong, confidence), confidence, weak, strong)
+        if self.mix == "logit":
+            prob = find_prob(mix_values(weak, strong, confidence))
+        else:
+            prob = mix_values(weak_prob, find_prob(strong), confidence)
+        return MowstOutput(prob.contiguous(), confidence, weak, strong)
 
     def logits(
         self,
@@ -197,22 +212,19 @@ class Mowst(torch.nn.Module):
         temperature = self.temperatures[expert]
         return out if temperature == 1 else out / temperature
 
-    def confidence(self, weak: Tensor, x: Tensor | Features) -> Tensor:
+    def confidence(self, weak: Tensor, x: Tensor | Features, prob: Tensor | None = None) -> Tensor:
         r"""Returns the confidence of shape :math:`(N)` in weak logits, whatever the
-        :attr:`route`.
+        :attr:`route`, see :func:`~mowst.nn.call.call_gate`.
         """
-        weak = weak.detach() if self.detach_dispersion else weak
-        return call_gate(self.gate, weak, as_tensor(x))
+        if self.detach_dispersion:
+            weak, prob = weak.detach(), None if prob is None else prob.detach()
+        return call_gate(self.gate, weak, as_tensor(x), prob)
 
     def mixture(self, weak: Tensor, strong: Tensor, confidence: Tensor) -> Tensor:
         r"""Returns the class probabilities of the mixture, see
         :func:`~mowst.nn.mixture.mixture_prob`.
         """
-        if weak.shape != strong.shape:
-            raise ValueError(
-                f"the experts disagree: weak logits {list(weak.shape)}, strong logits "
-                f"{list(strong.shape)}"
-            )
+        _check_agree(weak, strong)
         return mixture_prob(weak, strong, confidence, self.mix)
 
     def log_prob(
@@ -408,17 +420,27 @@ class Mowst(torch.nn.Module):
         self.temperatures = dict(state["temperatures"])
 
     def _predict_prob(
-        self, x: Any, edge_index: Any, edge_weight: Tensor | None, **kwargs: Any
+        self,
+        x: Any,
+        edge_index: Any,
+        edge_weight: Tensor | None,
+        nodes: Tensor | None = None,
+        **kwargs: Any,
     ) -> Tensor:
         x, edge_index, edge_weight = self._unpack(x, edge_index, edge_weight)
         with evaluating(self):
-            if self.route == "mixture":
-                return self.outputs(x, edge_index, edge_weight, **kwargs).prob
-            more = self._split_arguments(kwargs)[self.route]
-            return self.logits(self.route, x, edge_index, edge_weight, **more).softmax(dim=-1)
+            if self.route != "mixture":
+                more = {"nodes": nodes, **self._split_arguments(kwargs)[self.route]}
+                logits = self.logits(self.route, x, edge_index, edge_weight, **more)
+                return find_prob(logits).contiguous()
+            if nodes is None and chooses_sparse(self.weak) and chooses_sparse(self.strong):
+                x = find_sparse_form(x)  # once for both experts
+            return self.outputs(x, edge_index, edge_weight, nodes=nodes, **kwargs).prob
 
     def _split_arguments(self, kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         # The arguments of each expert. What no forward names is for the strong expert.
+        if not kwargs:
+            return {"weak": {}, "strong": {}}
         weak, strong = list_tensors(self.weak), list_tensors(self.strong)
         found: dict[str, dict[str, Any]] = {"weak": {}, "strong": {}}
         for name, value in kwargs.items():
@@ -444,6 +466,14 @@ class Mowst(torch.nn.Module):
         inner = ", ".join(f"{name}={_describe_in_line(getattr(self, name))}" for name in PARTS)
         kind = ", multilabel=True" if self.multilabel else ""
         return f"{type(self).__name__}({inner}, mix='{self.mix}'{kind})"
+
+
+def _check_agree(weak: Tensor, strong: Tensor) -> None:
+    if weak.shape != strong.shape:
+        raise ValueError(
+            f"the experts disagree: weak logits {list(weak.shape)}, strong logits "
+            f"{list(strong.shape)}"
+        )
 
 
 def _build_gate(name: str) -> torch.nn.Module:

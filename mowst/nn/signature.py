@@ -87,6 +87,13 @@ def takes_features(gate: torch.nn.Module) -> bool:
     return any(parameter.name == "x" for parameter in _read_parameters(gate))
 
 
+def takes_prob(gate: torch.nn.Module) -> bool:
+    r"""Returns whether the forward of a gate takes the softmax of the weak logits: it names a
+    parameter :obj:`weak_prob`.
+    """
+    return any(parameter.name == "weak_prob" for parameter in _read_parameters(gate))
+
+
 def is_mixture(expert: torch.nn.Module) -> bool:
     r"""Returns whether an expert is a mixture itself."""
     return hasattr(expert, "log_prob") and hasattr(expert, "gate")
