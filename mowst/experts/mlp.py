@@ -103,7 +103,7 @@ class MLP(torch_geometric.nn.MLP):
     def finish(self, hidden: Tensor) -> Tensor:
         r"""The layers after the first linear map, given its output."""
         before = None
-        for norm, lin in zip(self.norms, self.lins[1:], strict=True):
+        for norm, lin in zip(self.norms, list(self.lins)[1:], strict=True):
             hidden = activate(hidden, norm, self.act, self.dropout, self.act_first)
             if before is not None:
                 hidden = hidden + before

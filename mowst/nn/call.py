@@ -123,13 +123,12 @@ def call_expert(
         and not expert.training
     ):
         cache = LayerCache(CHUNK, keep=False)
-    reads_other_rows = takes_edges(expert) or normalizes_nodes(expert, in_training=True)
     if cache is None and (nodes is None or _is_every(nodes, x.shape[0])):
         logits = _run_all(expert, x, edge_index, edge_weight, None, kwargs)
-    elif not reads_other_rows and not kwargs:
-        logits = _run_rows(expert, x, nodes, cache)
-    else:
+    elif kwargs or takes_edges(expert) or normalizes_nodes(expert, in_training=True):
         logits = _run_some(expert, x, edge_index, edge_weight, nodes, cache, trace, kwargs)
+    else:
+        logits = _run_rows(expert, x, nodes, cache)
     expand = label_logits if multilabel else two_class_logits
     return expand(logits.to(x.dtype) if x.dtype.is_floating_point else logits)
 
@@ -152,9 +151,8 @@ def call_gate(gate: torch.nn.Module, logits: Tensor, x: Features | Tensor) -> Te
         )
     if torch.compiler.is_compiling():
         return value.to(logits.dtype)  # a graph that is traced cannot depend on values
-    inside = (value >= 0) & (value <= 1)
-    if not inside.all():
-        bad = value[~inside]
+    if not torch.equal(value.clamp(0, 1), value):
+        bad = value[~((value >= 0) & (value <= 1))]
         count = int(bad.isnan().sum())
         if count > 0:
             raise FloatingPointError(f"{count} of {value.numel()} confidences of {name} became NaN")

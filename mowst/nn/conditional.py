@@ -44,6 +44,11 @@ def takes_graph(expert: torch.nn.Module) -> bool:
     return False
 
 
+def chooses_sparse(expert: torch.nn.Module) -> bool:
+    r"""Returns whether an expert runs on sparse features if their density makes that faster."""
+    return takes_graph(expert) and getattr(expert, "sparse_features", False) is None
+
+
 def split_layers(
     expert: torch.nn.Module, x: Features | Tensor, edge_index: Any, edge_weight: Tensor | None
 ) -> Layers | None:

@@ -33,8 +33,8 @@ def mixture_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str = "p
         - **output:** as the logits
     """
     if mix == "logit":
-        return softmax(mix_values(weak, strong, confidence))
-    return mix_values(softmax(weak), softmax(strong), confidence)
+        return softmax(mix_values(weak, strong, confidence)).contiguous()
+    return mix_values(softmax(weak), softmax(strong), confidence).contiguous()
 
 
 def mixture_log_prob(weak: Tensor, strong: Tensor, confidence: Tensor, mix: str = "prob") -> Tensor:
@@ -82,13 +82,13 @@ def most_probable(values: Tensor) -> Tensor:
         - **output:** :math:`(N)` or :math:`(N, L)`
 
     Raises:
-        FloatingPointError: If a value is NaN, which :func:`torch.argmax` would return as the
-            largest.
+        FloatingPointError: If a value is NaN, which :func:`torch.max` returns as the largest.
     """
-    count = int(values.isnan().flatten(start_dim=1).any(dim=-1).sum())
-    if count > 0:
+    largest, classes = values.contiguous().max(dim=-1)
+    if largest.isnan().any():
+        count = int(values.isnan().flatten(start_dim=1).any(dim=-1).sum())
         raise FloatingPointError(f"{count} of {values.size(0)} predictions are NaN")
-    return values.argmax(dim=-1)
+    return classes
 
 
 def candidate_mixes(mix: str) -> tuple[str, ...]:

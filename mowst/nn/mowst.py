@@ -11,6 +11,7 @@ from torch_geometric.nn.inits import reset
 
 from mowst.labels import label_prob
 from mowst.nn.call import call_expert, call_gate
+from mowst.nn.conditional import chooses_sparse
 from mowst.nn.evaluating import evaluating
 from mowst.nn.mixture import candidate_mixes, mixture_log_prob, mixture_prob, most_probable
 from mowst.nn.output import MowstOutput, OneOutput
@@ -20,7 +21,7 @@ from mowst.nn.saving import describe, load_weights, read_model, rebuild_part, wr
 from mowst.nn.signature import list_tensors, make_graph
 from mowst.nn.softmax import log_softmax, softmax
 from mowst.nn.wrappers import list_plain_names, unwrap
-from mowst.sparse.features import Features, as_tensor
+from mowst.sparse.features import Features, as_tensor, find_sparse_form
 
 EXPERTS = ("weak", "strong")
 PARTS = (*EXPERTS, "gate")
@@ -412,14 +413,19 @@ class Mowst(torch.nn.Module):
         self, x: Any, edge_index: Any, edge_weight: Tensor | None, **kwargs: Any
     ) -> Tensor:
         x, edge_index, edge_weight = self._unpack(x, edge_index, edge_weight)
+        experts = (self.weak, self.strong)
         with evaluating(self):
             if self.route == "mixture":
+                if kwargs.get("nodes") is None and all(map(chooses_sparse, experts)):
+                    x = find_sparse_form(x)  # once for both experts
                 return self.outputs(x, edge_index, edge_weight, **kwargs).prob
             more = self._split_arguments(kwargs)[self.route]
-            return softmax(self.logits(self.route, x, edge_index, edge_weight, **more))
+            return softmax(self.logits(self.route, x, edge_index, edge_weight, **more)).contiguous()
 
     def _split_arguments(self, kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         # The arguments of each expert. What no forward names is for the strong expert.
+        if not kwargs:
+            return {"weak": {}, "strong": {}}
         weak, strong = list_tensors(self.weak), list_tensors(self.strong)
         found: dict[str, dict[str, Any]] = {"weak": {}, "strong": {}}
         for name, value in kwargs.items():

@@ -38,6 +38,6 @@ def list_plain_names(model: Module) -> dict[str, str]:
 def _name_wrapped(module: Module) -> str | None:
     if "_orig_mod" in module._modules:
         return "_orig_mod"
-    if isinstance(module, DataParallel | DistributedDataParallel):
+    if "module" in module._modules and isinstance(module, DataParallel | DistributedDataParallel):
         return "module"
     return None

@@ -1,5 +1,6 @@
 r"""Constant node features: their sparse form, their rows and their products."""
 
+import math
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,6 +15,10 @@ from mowst.sparse.propagate import Operator, propagate
 # Above this share of non-zero entries, or below this width, the dense product is faster on CPU.
 MAX_DENSITY = 0.1
 MIN_CHANNELS = 256
+# How many entries are converted to the sparse form at a time.
+BLOCK = 2**18
+# How many rows of a plain tensor are sampled for its density.
+SAMPLE = 64
 
 
 class Features:
@@ -98,9 +103,7 @@ class Features:
         if force is None and (self.shape[1] < MIN_CHANNELS or self.device.type != "cpu"):
             return None
         self.check_unchanged()
-        if force is None and not self._is_mostly_zero:
-            return None
-        return self._operator
+        return self._mostly_zero if force is None else self._operator
 
     def propagate(self, operator: Operator) -> Tensor:
         r"""Returns :math:`\mathbf{P} \mathbf{X}`, computed once while both objects live."""
@@ -114,18 +117,13 @@ class Features:
         return product
 
     @cached_property
-    def _is_mostly_zero(self) -> bool:
-        return int(self.x.count_nonzero()) <= MAX_DENSITY * self.x.numel()
+    def _mostly_zero(self) -> Operator | None:
+        matrix = _find_entries(self.x, MAX_DENSITY * self.x.numel())
+        return None if matrix is None else Operator(matrix, self.device)
 
     @cached_property
     def _operator(self) -> Operator:
-        dtype = self.dtype if self.dtype == torch.float64 else torch.float32
-        values = self.x.to(dtype).contiguous().cpu().numpy()
-        # SciPy's own conversion of a dense matrix takes several times as long.
-        places = np.flatnonzero(values != 0)
-        pointers = np.searchsorted(places, np.arange(self.shape[0] + 1) * self.shape[1])
-        parts = (values.reshape(-1)[places], places % self.shape[1], pointers)
-        return Operator(sp.csr_matrix(parts, shape=values.shape), self.device)
+        return self._mostly_zero or Operator(_find_entries(self.x), self.device)
 
     def check_unchanged(self) -> None:
         if self._version is not None and self._version != self.x._version:
@@ -162,6 +160,26 @@ class _Rows(Features):
         return None if whole is None else whole.rows(self.nodes)
 
 
+def _find_entries(x: Tensor, limit: float = math.inf) -> sp.csr_matrix | None:
+    # The non-zero entries, or None if there are more than the limit. Blocks of rows stay in the
+    # cache of the processor.
+    dtype = x.dtype if x.dtype == torch.float64 else torch.float32
+    num_rows, num_columns = x.shape
+    values, columns, ends = [], [], [np.zeros(1, dtype=np.int64)]
+    count = 0
+    for part in x.split(max(BLOCK // max(num_columns, 1), 1)):
+        block = part.to(dtype).cpu().numpy()
+        at = np.flatnonzero(block != 0)
+        values.append(block.reshape(-1)[at])
+        columns.append((at % num_columns).astype(np.int32))
+        ends.append(count + np.searchsorted(at, np.arange(1, len(block) + 1) * num_columns))
+        count += at.size
+        if count > limit:
+            return None
+    arrays = [np.concatenate(arrays) for arrays in (values, columns, ends)]
+    return sp.csr_matrix(tuple(arrays), shape=(num_rows, num_columns))
+
+
 class RowTaker:
     r"""Takes rows :math:`\mathbf{X}_B` of constant features again and again into the same memory,
     since fresh memory would cost more than the copy. The rows are valid until the next call.
@@ -187,6 +205,19 @@ class RowTaker:
 def as_tensor(x: Features | Tensor) -> Tensor:
     r"""Returns features as a plain tensor."""
     return x.x if isinstance(x, Features) else x
+
+
+def find_sparse_form(x: Features | Tensor) -> Features | Tensor:
+    r"""Returns mostly zero features as :class:`Features` with their sparse form, and all others as
+    they are. A sample of the rows is read first, so that dense features cost no conversion.
+    """
+    if isinstance(x, Features) or x.dim() != 2 or x.requires_grad:
+        return x
+    sample = x[:: max(x.size(0) // SAMPLE, 1)]
+    if sample.count_nonzero() > MAX_DENSITY * sample.numel():
+        return x
+    features = Features(x)
+    return x if features.sparse() is None else features
 
 
 def linear(x: Operator, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from mowst import GAT, GraphSAGE
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "bench"))
 
+import price
 from busy import THREADS, compare_busy, compare_threads, report
 from segments import EdgesGAT, EdgesSAGE, attend, bench_graph, reduce_in_torch, sort_edges, take_max
 from suite.epoch import bench_epoch, get_sizes
@@ -102,3 +103,11 @@ def test_segments_give_what_the_expert_gives(task, expert, on_edges, run_conv, o
     if expert is GAT:
         edge_index, _ = add_remaining_self_loops(edge_index, num_nodes=100)
     assert torch.allclose(other(task.data.x, sort_edges(edge_index, 100)), expected, atol=1e-6)
+
+
+def test_the_price_of_a_prediction_has_a_row_for_each_form_of_the_call():
+    rows = list(price.predict_rows(None, ["digits"], "gcn", seconds=0.0))
+    assert len({row["case"] for row in rows}) == 3
+    for row in rows:
+        assert row["turns"] == 5 and row["ratio"] > 0
+        assert set(row["median_ms"]) == {"mixture", "gnn", "mlp"}

@@ -22,6 +22,7 @@ from mowst import (
     StepGate,
     mowst_loss,
 )
+from mowst.nn import mixture_prob
 from mowst.nn.signature import takes_edges
 
 SIZES = {"in_channels": 6, "hidden_channels": 16, "num_layers": 2, "out_channels": 3}
@@ -125,6 +126,41 @@ class _Constant(torch.nn.Module):
 
     def forward(self, x):
         return self.logits
+
+
+@pytest.mark.parametrize("mix", ["prob", "logit"])
+@pytest.mark.parametrize("num_classes", [2, 3, 15, 16, 40])
+def test_predict_is_the_argmax_of_the_formula_with_ties_and_extreme_logits(mix, num_classes):
+    weak, strong = torch.randn(2, 60, num_classes, dtype=torch.float64)
+    weak[:10] = strong[:10] = 1.0  # all classes tie
+    weak[10:20, 1] = weak[10:20, 0] = strong[10:20, 1] = strong[10:20, 0] = 9.0  # two tie
+    weak[20:30] *= 1e6
+    strong[30:40] *= 1e6
+    model = Mowst(_Constant(weak.float()), _Constant(strong.float()), PowerGate(), mix=mix)
+    inputs = torch.zeros(60, 1), torch.empty(2, 0, dtype=torch.long)
+    out = model.outputs(*inputs)
+    prob = mixture_prob(out.weak, out.strong, PowerGate()(out.weak), mix)
+    torch.testing.assert_close(out.prob, prob)
+    assert torch.equal(model.predict_proba(*inputs), out.prob) and out.prob.is_contiguous()
+    found = model.predict(*inputs)
+    assert torch.equal(found, out.prob.argmax(dim=-1)) and (found[:20] == 0).all()
+    assert torch.equal(found, prob.argmax(dim=-1))
+
+
+def test_plain_and_sparse_features_predict_the_same_classes():
+    x = torch.randn(80, 300) * (torch.rand(80, 300) < 0.05)
+    edge_index = torch.randint(80, (2, 300))
+    sizes = {**SIZES, "in_channels": 300}
+    model = Mowst(MLP(**sizes), GCN(**sizes)).eval()
+    read = []
+    hook = model.weak.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    for features in (x, x + 1):  # mostly zero, and dense
+        plain = model.predict_proba(features, edge_index)
+        objects = model.predict_proba(Features(features), Graph(edge_index, num_nodes=80))
+        torch.testing.assert_close(plain, objects)
+    assert read[0].sparse() is not None and read[2].shape == x.shape
+    assert isinstance(read[2], torch.Tensor)
+    hook.remove()
 
 
 def test_threshold_routes_hard_and_spares_the_strong_expert(model, data):

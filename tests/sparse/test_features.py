@@ -3,6 +3,7 @@ import weakref
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
@@ -36,6 +37,22 @@ def test_the_sparse_form_is_built_once_and_holds_the_values():
     assert features.sparse() is features.sparse(True)
     assert features.sparse().matrix.to_dense().equal(x)
     assert Features(x).sparse() is not features.sparse()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("block", [1, 700, 10**6])
+def test_the_sparse_form_is_that_of_scipy(dtype, block, monkeypatch):
+    monkeypatch.setattr("mowst.sparse.features.BLOCK", block)
+    x = bag_of_words(dtype=dtype)
+    x[3], x[5, 0], x[6, 1] = 0.0, torch.nan, -0.0
+    found = Features(x).sparse(True).host
+    wide = x if dtype == torch.float64 else x.float()
+    wanted = sp.csr_matrix(wide.numpy())
+    assert found.dtype == wanted.dtype and found.indices.dtype == wanted.indices.dtype
+    for name in ("indptr", "indices", "data"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    assert Features(torch.zeros(0, 300)).sparse(True).shape == (0, 300)
+    assert Features(torch.zeros(4, 0)).sparse(True).shape == (4, 0)
 
 
 def test_features_look_like_their_tensor(nodes):
