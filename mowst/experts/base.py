@@ -235,4 +235,4 @@ class Expert(BasicGNN):
         if skip is not None and conv.takes_skip:
             return conv(x, graph, skip=skip, **options)
         out = conv(x, graph, **options)
-        return out if skip is None else conv.map_own(x, step, skip.weight, skip.bias).add_(out)
+        return out if skip is None else conv.add_own(out, x, step, skip.weight, skip.bias)

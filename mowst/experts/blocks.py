@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.nn.dense.linear import is_uninitialized_parameter
+from torch_geometric.nn.dense.linear import Linear, is_uninitialized_parameter
 from torch_geometric.nn.resolver import normalization_resolver
 
 from mowst.sparse.dropout import Dropout
 from mowst.sparse.features import Features, as_tensor, linear
+from mowst.sparse.linear import map_dense
 from mowst.sparse.propagate import Operator
 
 
@@ -37,9 +38,17 @@ def apply_linear(lin: Any, x: Features | Tensor, sparse: bool | None = None) -> 
     sparse.
     """
     features = None if is_uninitialized_parameter(lin.weight) else find_sparse(x, sparse)
-    if features is None:
-        return lin(as_tensor(x))
-    return linear(features, lin.weight, lin.bias)
+    if features is not None:
+        return linear(features, lin.weight, lin.bias)
+    if _is_plain(lin):
+        return map_dense(as_tensor(x), lin.weight, lin.bias)
+    return lin(as_tensor(x))
+
+
+def _is_plain(lin: Any) -> bool:
+    r"""Returns whether calling a module computes its linear map and nothing else."""
+    hooks = (lin._forward_hooks, lin._forward_pre_hooks, lin._backward_hooks)
+    return type(lin) in (Linear, torch.nn.Linear) and not any([*hooks, lin._backward_pre_hooks])
 
 
 def activate(

@@ -2,13 +2,13 @@ r"""The common base of the layers: message passing as the product with a constan
 
 from typing import Any, TypeAlias
 
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.typing import SparseTensor
 
 from mowst.sparse.features import Features, as_tensor, linear
 from mowst.sparse.graph import Graph, as_graph
+from mowst.sparse.linear import map_dense
 from mowst.sparse.operators import Kind
 from mowst.sparse.partial import Step, aggregates_first
 from mowst.sparse.propagate import propagate
@@ -77,8 +77,8 @@ class FastConv(MessagePassing):
         sparse = x.sparse(self.sparse_features) if isinstance(x, Features) else None
         if sparse is None and isinstance(x, Features):
             hop = graph.first_hop(x, self.kind, **self.find_options())
-            rows = hop if step is None else hop.index_select(0, step.nodes)
-            return F.linear(rows, weight, bias)
+            rows = hop if step is None else step.select_from(hop)
+            return map_dense(rows, weight, bias)
         if step is None:
             operator = graph.operator(self.kind, x.dtype, **self.find_options())
         else:
@@ -91,25 +91,32 @@ class FastConv(MessagePassing):
             # One chunk of many that read the rows of all nodes: a map that narrows them is computed
             # once for all.
             if "hidden" not in step.shared:
-                step.shared["hidden"] = F.linear(x, weight)
+                step.shared["hidden"] = map_dense(x, weight)
             hidden = step.shared["hidden"]
         elif aggregates_first(operator.num_entries, *operator.shape, *weight.t().shape):
-            return F.linear(propagate(operator, x), weight, bias)
+            return map_dense(propagate(operator, x), weight, bias)
         else:
-            hidden = F.linear(x, weight)
+            hidden = map_dense(x, weight)
         out = propagate(operator, hidden)
         return out if bias is None else out.add_(bias)
 
-    def map_own(
-        self, x: Features | Tensor, step: Step | None, weight: Tensor, bias: Tensor | None
+    def add_own(
+        self,
+        out: Tensor,
+        x: Features | Tensor,
+        step: Step | None,
+        weight: Tensor,
+        bias: Tensor | None,
     ) -> Tensor:
         r"""Returns :math:`\mathbf{X} \mathbf{W}^{\top} + \mathbf{b}` of the nodes that the layer
-        computes.
+        computes plus its output so far. May be computed inside that.
         """
         sparse = x.sparse(self.sparse_features) if isinstance(x, Features) else None
         if sparse is not None:
-            return linear(sparse if step is None else sparse.rows(step.nodes), weight, bias)
+            own = linear(sparse if step is None else sparse.rows(step.nodes), weight, bias)
+            return own.add_(out)
         rows = as_tensor(x)
         if step is not None:
-            rows = rows.index_select(0, step.nodes if isinstance(x, Features) else step.at)
-        return F.linear(rows, weight, bias)
+            whole = isinstance(x, Features) or step.before is None
+            rows = step.select_from(rows) if whole else rows.index_select(0, step.at)
+        return map_dense(rows, weight, bias, into=out)

@@ -108,5 +108,5 @@ class MLP(torch_geometric.nn.MLP):
             if before is not None:
                 hidden = hidden + before
             before = hidden if self.skip else None
-            hidden = lin(hidden)
+            hidden = apply_linear(lin, hidden)
         return hidden

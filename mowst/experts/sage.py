@@ -57,10 +57,10 @@ class SAGEConv(FastConv, torch_geometric.nn.SAGEConv):
             weight = skip.weight if weight is None else weight + skip.weight
             bias, skip = skip.bias, None
         if weight is not None:
-            out = self.map_own(x, step, weight, bias).add_(out)
+            out = self.add_own(out, x, step, weight, bias)
         if self.normalize:
             out = F.normalize(out, p=2.0, dim=-1)
-        return out if skip is None else self.map_own(x, step, skip.weight, skip.bias).add_(out)
+        return out if skip is None else self.add_own(out, x, step, skip.weight, skip.bias)
 
 
 class GraphSAGE(Expert, torch_geometric.nn.GraphSAGE):

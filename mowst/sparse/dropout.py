@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mowst.sparse.memory import advise_large_pages
+from mowst.sparse.memory import make_empty, takes_blocks
 
-# 16 MiB of float32: between two passes a chunk stays in the cache, and is long enough for all
+# 2 MiB of float32: between two passes a chunk stays in the cache, and is long enough for all
 # threads.
-CHUNK = 2**22
+CHUNK = 2**19
 
 
 class Dropout(torch.nn.Module):
@@ -48,11 +48,13 @@ class Dropout(torch.nn.Module):
         return _Dropout.apply(x, self.p)
 
     def apply_after_relu(self, x: Tensor) -> Tensor:
-        r"""Returns the dropout of :obj:`relu(x)`, computed inside :obj:`x`: for a hidden sample
+        r"""Returns the dropout of :obj:`relu(x)`. May be computed inside :obj:`x`, a hidden sample
         that nothing else reads.
         """
         if self.training and self.p > 0 and x.is_contiguous() and _has_bytes(x, self.p):
             return _ReLUDropout.apply(x, self.p)
+        if takes_blocks(x, *x.shape) and not torch.is_grad_enabled():
+            return self(torch.clamp_min(x, 0, out=make_empty(x, *x.shape)))
         return self(x.relu())
 
     def extra_repr(self) -> str:
@@ -65,12 +67,12 @@ class _Dropout(torch.autograd.Function):
         words = _draw(x.numel(), p)
         ctx.save_for_backward(words)
         ctx.p = p
-        return _drop(x.clone(memory_format=torch.contiguous_format), words, p)
+        return _drop(make_empty(x, *x.shape).copy_(x), words, p)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (words,) = ctx.saved_tensors
-        return _drop(grad.clone(memory_format=torch.contiguous_format), words, ctx.p), None
+        return _drop(make_empty(grad, *grad.shape).copy_(grad), words, ctx.p), None
 
 
 class _ReLUDropout(torch.autograd.Function):
@@ -80,7 +82,7 @@ class _ReLUDropout(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
-        out = _drop(x.clamp_min_(0), _draw(x.numel(), p), p)
+        out = _drop(x, _draw(x.numel(), p), p, relu=True)
         ctx.mark_dirty(out)
         ctx.save_for_backward(out)
         ctx.p = p
@@ -89,7 +91,7 @@ class _ReLUDropout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (out,) = ctx.saved_tensors
-        result = advise_large_pages(torch.empty_like(out))
+        result = make_empty(out, *out.shape)
         torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=result)
         return result.mul_(1 / (1 - ctx.p)), None
 
@@ -100,7 +102,7 @@ def _has_bytes(x: Tensor, p: float) -> bool:
 
 def _draw(count: int, p: float) -> Tensor:
     """`count` bytes, of which those below :math:`256 p` are the dropped elements."""
-    draws = advise_large_pages(torch.empty(-(-count // 8), dtype=torch.int64))
+    draws = make_empty(torch.empty(0, dtype=torch.int64), -(-count // 8))
     words = draws.random_(torch.iinfo(torch.int64).min, None).view(torch.uint8)[:count]
     threshold = int(256 * p)
     rest = 256 * p - threshold
@@ -111,11 +113,15 @@ def _draw(count: int, p: float) -> Tensor:
     return words
 
 
-def _drop(x: Tensor, words: Tensor, p: float) -> Tensor:
-    r"""In place: zero where the byte is below :math:`256 p`, scaled elsewhere."""
+def _drop(x: Tensor, words: Tensor, p: float, relu: bool = False) -> Tensor:
+    r"""In place: zero where the byte is below :math:`256 p`, scaled elsewhere. First, if asked, the
+    ReLU.
+    """
     limit = math.ceil(256 * p) - 0.5
     buffer = x.new_empty(min(CHUNK, x.numel()))
     for part, word in zip(x.view(-1).split(CHUNK), words.split(CHUNK), strict=True):
+        if relu:
+            part.clamp_min_(0)
         level = buffer[: part.numel()].copy_(word)
         torch.ops.aten.threshold_backward.grad_input(part, level, limit, grad_input=part)
         part.mul_(1 / (1 - p))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mowst.sparse.changes import find_changed_rows, find_readers
 from mowst.sparse.features import Features, as_tensor
+from mowst.sparse.memory import make_empty
 from mowst.sparse.partial import Step, plan
 from mowst.sparse.propagate import Operator
 
@@ -111,7 +112,7 @@ class LayerCache:
                 x: Any = layers.x
                 if i > 0:
                     x = self._rows[i - 1] if part is None else part.reads_from(self._rows[i - 1])
-                self._rows[i][_select(part)] = layers.layer(i, x, part)
+                self._write(i, part, layers.layer(i, x, part))
                 _record(trace, layers, i, part)
             self._known[i][_select(step)] = True
             if not self.keep and i > 0:
@@ -190,9 +191,19 @@ class LayerCache:
         if self.folder is not None:
             self._find_file(i).unlink()
 
+    def _write(self, i: int, step: Step | None, rows: Tensor) -> None:
+        at = _select(step)
+        if self.folder is None or not isinstance(at, slice):
+            self._rows[i][at] = rows
+            return
+        # Written to the file, not through its mapping, whose every page would fault.
+        with self._find_file(i).open("r+b") as file:
+            file.seek((at.start or 0) * rows.size(1) * rows.element_size())
+            file.write(rows.contiguous().view(torch.uint8).numpy().data)
+
     def _make_rows(self, i: int, num_rows: int, width: int, like: Tensor) -> Tensor:
         if self.folder is None:
-            return like.new_empty(num_rows, width)
+            return make_empty(like, num_rows, width)
         file = torch.from_file(
             str(self._find_file(i)), shared=True, size=num_rows * width, dtype=like.dtype
         )
@@ -211,7 +222,7 @@ class LayerCache:
 
 
 def _select(step: Step | None) -> slice | Tensor:
-    return slice(None) if step is None else step.nodes
+    return slice(None) if step is None else step.rows
 
 
 def _record(trace: Trace | None, layers: Layers, i: int, step: Step | None) -> None:

@@ -5,15 +5,20 @@ large blocks in every epoch, and the kernel clears each page again. The command 
 this off at its start. A program that uses the library can call :func:`keep_freed_memory` itself
 (importing the package does not), or set, before it starts,
 :obj:`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456`. In any
-setting, the large results of this package's own operators ask for large pages
-(:func:`advise_large_pages`). torch does the same for all of its tensors in a process that starts
-with :obj:`THP_MEM_ALLOC_ENABLE=1`.
+setting, the large results of this package's own operators are in blocks of large pages that are
+used again (:func:`make_empty`). torch asks for large pages for all of its tensors in a process that
+starts with :obj:`THP_MEM_ALLOC_ENABLE=1`.
 """
 
 import ctypes
 import mmap
 import sys
+from collections import deque
+from contextlib import suppress
+from math import prod
+from weakref import finalize
 
+import torch
 from torch import Tensor
 
 # The names and numbers of malloc.h.
@@ -22,8 +27,11 @@ NEVER = -1
 TOP_PAD = 256 * 2**20
 # Smaller blocks come from the heap, whose pages are mapped already.
 MIN_LARGE = 8 * 2**20
+LARGE_PAGE = 2 * 2**20
 
 _libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+# The last freed blocks. The kernel may take their pages at any time, see `_free_block`.
+_unused: deque[mmap.mmap] = deque(maxlen=16)
 
 
 def keep_freed_memory() -> bool:
@@ -38,14 +46,44 @@ def keep_freed_memory() -> bool:
     return mallopt is not None and all([bool(mallopt(name, value)) for name, value in settings])
 
 
-def advise_large_pages(fresh: Tensor) -> Tensor:
-    r"""Returns the same uninitialised CPU tensor and advises the kernel to map its memory in large
-    pages. Mapping a large block in pages of 4 KiB takes longer than filling it.
+def takes_blocks(like: Tensor, *size: int) -> bool:
+    r"""Returns whether :func:`make_empty` returns a block that is used again."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    if _libc is None or like.device.type != "cpu":
+        return False
+    return prod(size) * like.element_size() >= MIN_LARGE
+
+
+def make_empty(like: Tensor, *size: int) -> Tensor:
+    r"""Returns an uninitialised tensor of this size, and of the type and device of another.
+
+    A large one on CPU is in a block of large pages. When the last tensor in the block is gone, the
+    block serves the next tensor of about its size, whose pages need not be mapped and cleared
+    again. Until then, the kernel may take the pages whenever it lacks memory.
     """
-    size = fresh.numel() * fresh.element_size()
-    if _libc is not None and fresh.device.type == "cpu" and size >= MIN_LARGE:
-        start = -(-fresh.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-        length = (fresh.data_ptr() + size - start) // mmap.PAGESIZE * mmap.PAGESIZE
-        # Advice only: where the kernel does not take it, nothing changes.
-        _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_HUGEPAGE)
-    return fresh
+    if not takes_blocks(like, *size):
+        return like.new_empty(size)
+    block = _take_block(prod(size) * like.element_size())
+    view = memoryview(block)  # the memory of the tensor keeps it alive
+    finalize(view, _free_block, block).atexit = False
+    return torch.frombuffer(view, dtype=like.dtype, count=prod(size)).resize_(size)  # no view
+
+
+def _take_block(length: int) -> mmap.mmap:
+    for block in reversed(list(_unused)):
+        if length <= len(block) < 2 * length:
+            with suppress(ValueError):  # another thread took it
+                _unused.remove(block)
+                return block
+    pages = -(-length // LARGE_PAGE)
+    block = mmap.mmap(-1, pages * LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without large pages
+        block.madvise(mmap.MADV_HUGEPAGE)
+    return block
+
+
+def _free_block(block: mmap.mmap) -> None:
+    with suppress(OSError):
+        block.madvise(mmap.MADV_FREE)
+    _unused.append(block)

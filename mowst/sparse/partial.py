@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from mowst.sparse.propagate import Operator
+from mowst.sparse.propagate import Operator, find_slice
 
 # Rough nanoseconds on two CPU cores: of a gathered and added element, of a multiplication in a
 # dense product, and of taking one entry of the matrix out of its place. Only their ratios decide.
@@ -60,6 +60,17 @@ class Step:
     def at(self) -> Tensor:
         r"""Where the nodes that go out lie among the rows that come in, :math:`(n)`."""
         return self.nodes if self.before is None else torch.searchsorted(self.before, self.nodes)
+
+    @cached_property
+    def rows(self) -> Tensor | slice:
+        r"""The nodes as an index of the rows of all nodes: a slice if they are consecutive."""
+        return find_slice(self.nodes) or self.nodes
+
+    def select_from(self, x: Tensor) -> Tensor:
+        r"""Returns the rows of the nodes that go out, of the rows :math:`(N, F)` of all nodes: a
+        view if they are consecutive.
+        """
+        return x[self.rows] if isinstance(self.rows, slice) else x.index_select(0, self.rows)
 
     def reads_from(self, x: Tensor) -> Tensor:
         r"""Returns the rows that come in, of the rows :math:`(N, F)` of all nodes."""

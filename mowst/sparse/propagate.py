@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mowst.sparse.memo import ContentMemo
-from mowst.sparse.memory import advise_large_pages
+from mowst.sparse.memory import make_empty
 
 
 class Operator:
@@ -71,14 +71,24 @@ class Operator:
         r"""Returns the rows of these nodes, :math:`(n, M)`. Those of consecutive nodes are views of
         the matrix.
         """
-        if nodes.numel() == 0 or not bool((nodes.diff() == 1).all()):
+        rows = find_slice(nodes)
+        if rows is None:
             return Operator(self.host[nodes.cpu().numpy()], self.matrix.device)
-        bounds = self.matrix.crow_indices()[int(nodes[0]) : int(nodes[-1]) + 2]
+        bounds = self.matrix.crow_indices()[rows.start : rows.stop + 1]
         entries = slice(int(bounds[0]), int(bounds[-1]))
         columns, values = self.matrix.col_indices()[entries], self.matrix.values()[entries]
         return Operator(
             _csr(bounds - bounds[0], columns, values, (nodes.numel(), self.matrix.size(1)))
         )
+
+
+def find_slice(nodes: Tensor) -> slice | None:
+    r"""Returns the slice of consecutive nodes, or :obj:`None` if these are not or there are
+    none.
+    """
+    if nodes.numel() == 0 or not bool((nodes.diff() == 1).all()):
+        return None
+    return slice(int(nodes[0]), int(nodes[-1]) + 1)
 
 
 def propagate(operator: Operator, x: Tensor) -> Tensor:
@@ -107,7 +117,7 @@ def matmul(matrix: Tensor, x: Tensor) -> Tensor:
         return torch.from_numpy(to_scipy(matrix) @ dense.cpu().numpy()).to(x)
     # `matrix @ dense` would write zeros and copy them before the product; beta=0 into `out` does
     # neither.
-    out = advise_large_pages(dense.new_empty(matrix.size(0), dense.size(1)))
+    out = make_empty(dense, matrix.size(0), dense.size(1))
     return torch.addmm(out, matrix, dense, beta=0, out=out).to(x.dtype)
 
 

@@ -54,7 +54,7 @@ def test_half_precision_is_computed_in_single(kernel):
 
 def test_uninitialised_memory_does_not_leak_in(monkeypatch):
     monkeypatch.setattr(
-        torch.Tensor, "new_empty", lambda self, *size: self.new_full(size, float("nan"))
+        torch.Tensor, "new_empty", lambda self, size: self.new_full(size, float("nan"))
     )
     assert (
         propagate(Operator(random_matrix(6, 9)), torch.randn(9, 4, dtype=torch.float64))
