@@ -43,7 +43,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("weak_args", "strong_args", "gate_args"),
     ),
     "training": (
-        *("weight_decay", "optimizer", "patience", "mixture_patience", "rounds", "round_patience"),
+        *("weight_decay", "optimizer", "patience", "rounds", "round_patience"),
         *("pretrain", "select", "eval_every", "gate_fit", "gate_folds"),
     ),
     "batches": (

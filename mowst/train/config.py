@@ -29,7 +29,6 @@ LEAST = {
     "rounds": 0,
     "eval_every": 1,
     "patience": 1,
-    "mixture_patience": 1,
     "round_patience": 1,
     "gate_folds": 2,
     "num_parts": 1,
@@ -42,7 +41,7 @@ ONLY_WITH_BATCHES = {
     "num_neighbors": ("neighbor",),
     "batches_per_step": ("random", "neighbor"),
 }
-OPTIONAL = ("patience", "mixture_patience", "round_patience", *ONLY_WITH_BATCHES)
+OPTIONAL = ("patience", "round_patience", *ONLY_WITH_BATCHES)
 SCOPES = ("weak", "strong", "pretraining")
 PYTHON_ONLY = ("scheduler",)  # files and the command line do not have these
 
@@ -94,8 +93,6 @@ class TrainConfig:
         epochs: Maximum number of epochs of one stage.
         patience: Epochs without improvement of the validation score after which a stage ends; None
             never ends it early.
-        mixture_patience: The same for the stages of rounds, which train the mixture. If None, it is
-            half of patience where both experts were pretrained, and patience otherwise.
         rounds: Maximum number of rounds; 0 ends after pretraining and the fit of the gate. In each
             round, mowst trains the weak and then the strong expert, and mowst-star trains both
             together.
@@ -143,7 +140,6 @@ class TrainConfig:
     scheduler: SchedulerFactory | None = None
     epochs: int = 500
     patience: int | None = 50
-    mixture_patience: int | None = None
     rounds: int = 10
     round_patience: int | None = 1
     pretrain: Literal["none", "weak", "strong", "both"] = "both"
@@ -179,15 +175,6 @@ class TrainConfig:
                 raise ValueError(
                     f"num_neighbors must be positive, or -1 for all, got {self.num_neighbors!r}"
                 )
-
-    def find_mixture_patience(self, part: str) -> int | None:
-        r"""Returns the patience of a stage that trains a part in a round."""
-        patience = self.merge_overrides(part).patience
-        if self.mixture_patience is not None:
-            return self.mixture_patience
-        if patience is None or self.pretrain != "both":
-            return patience
-        return -(-patience // 2)
 
     def merge_overrides(self, part: str, pretraining: bool = False) -> "StageSettings":
         r"""Returns the settings of one part of the model in one phase.

@@ -87,9 +87,6 @@ class EpochLoop:
         self.parts = [getattr(model, name) for name in stage.learns]
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.settings = config.merge_overrides(stage.part, stage.pretraining)
-        self.patience = self.settings.patience
-        if stage.round > 0:
-            self.patience = config.find_mixture_patience(stage.part)
 
     def begin(self, start: Score) -> Progress:
         r"""Returns the progress before the first epoch."""
@@ -140,9 +137,10 @@ class EpochLoop:
                 kept.restore()
 
     def _is_out_of_patience(self, progress: Progress) -> bool:
-        if self.patience is None or progress.epoch % self.config.eval_every:
+        patience = self.settings.patience
+        if patience is None or progress.epoch % self.config.eval_every:
             return False
-        return progress.epoch - progress.best_epoch >= self.patience
+        return progress.epoch - progress.best_epoch >= patience
 
     def _train_epoch(self, forward: StageForward, batches: Batches | None) -> float:
         # Returns the mean loss of the steps.

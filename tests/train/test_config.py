@@ -249,28 +249,12 @@ def test_joint_training_uses_the_learning_rate_of_each_expert(task):
     assert moved[0] < 1e-20 and moved[1] > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, 25),
-        ({"patience": 15}, 8),
-        ({"weak": {"patience": 4}}, 2),
-        ({"mixture_patience": 40}, 40),
-        ({"patience": None}, None),
-        ({"pretrain": "strong"}, 50),
-    ],
-)
-def test_stages_between_pretrained_experts_have_half_the_patience(settings, expected):
-    assert TrainConfig(**settings).find_mixture_patience("weak") == expected
-
-
 CHANGES = {
     "lr": 0.01,
     "weight_decay": 0.1,
     "optimizer": "adamw",
     "epochs": 3,
     "patience": 1,
-    "mixture_patience": 1,
     "rounds": 1,
     "round_patience": None,
     "pretrain": "none",
@@ -286,8 +270,6 @@ CHANGES = {
     "precision": "bf16",
 }
 WITH = {
-    "patience": {"epochs": 8, "lr": 0.3},
-    "mixture_patience": {"epochs": 8, "lr": 0.3},
     "select": {"epochs": 8, "lr": 0.3},
     "round_patience": {"epochs": 1, "rounds": 6, "lr": 0.3},
     "gate_folds": {"gate_fit": "validation", "rounds": 0},

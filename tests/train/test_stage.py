@@ -178,9 +178,7 @@ def test_the_optimiser_ends_in_the_state_of_the_best_epoch(model, task):
 
 
 def test_patience_ends_a_stage_and_none_never_does(model, task):
-    records, _ = run_stage(
-        model, task, make_stage(("strong",)), epochs=40, mixture_patience=3, lr=0.3
-    )
+    records, _ = run_stage(model, task, make_stage(("strong",)), epochs=40, patience=3, lr=0.3)
     losses = [record["val_calibrated"] for record in records]
     assert len(records) < 40 and losses.index(min(losses)) == len(records) - 4
     records, _ = run_stage(model, task, make_stage(("strong",)), epochs=40, patience=None, lr=0.3)
