@@ -111,3 +111,13 @@ def test_the_price_of_a_prediction_has_a_row_for_each_form_of_the_call():
     for row in rows:
         assert row["turns"] == 5 and row["ratio"] > 0
         assert set(row["median_ms"]) == {"mixture", "gnn", "mlp"}
+
+
+def test_the_price_of_training_has_the_median_ratios_over_seeds():
+    settings = {"epochs": 2, "rounds": 1, "gate_fit": "train"}
+    (row,) = price.fit_rows(None, ["digits"], "gcn", 3, settings)
+    assert row["epochs"] == {"strong": [2] * 3, "mowst": [8] * 3, "mowst-star": [6] * 3}
+    seconds = row["seconds"]
+    for method, ratio in row["ratio"].items():
+        each = [ours / gnn for ours, gnn in zip(seconds[method], seconds["strong"], strict=True)]
+        assert ratio == sorted(each)[1]
