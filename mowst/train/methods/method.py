@@ -77,7 +77,7 @@ class MixtureMethod(Method):
                     continue
                 result = next(results, None)
                 if result is None:
-                    return place_stage(stage, round, model, config, done[-1])
+                    return place_stage(stage, round, config, done[-1])
                 attempts[stage.part] += 1
                 if result.accepted:  # the other parts have something new to learn from
                     attempts = {**dict.fromkeys(attempts, 0), stage.part: attempts[stage.part]}
@@ -132,18 +132,15 @@ def make_start_stage(model: Mowst, config: TrainConfig) -> Stage:
     return Stage(name="fit gate", part="gate", predicts="mixture", learns=(), accept=accept)
 
 
-def place_stage(
-    stage: Stage, round: int, model: Mowst, config: TrainConfig, last: StageResult
-) -> Stage:
+def place_stage(stage: Stage, round: int, config: TrainConfig, last: StageResult) -> Stage:
     r"""Returns a stage as the one of a round: an epoch must exceed the score of the mixture before
     the stage, and the stage is accepted by score, or where the gate is fitted to validation nodes,
-    by its fit. What is mixed was chosen at the start if both experts were trained then.
+    by its fit.
     """
     name = f"round {round}: {stage.part}"
     if config.gate_fit == "train":
         return replace(stage, name=name, round=round, accept=AcceptByScore(), bar=last.score)
-    accept = AcceptByGateFit(model.mix if config.pretrain == "both" else None)
-    return replace(stage, name=name, round=round, accept=accept, bar=None)
+    return replace(stage, name=name, round=round, accept=AcceptByGateFit(), bar=None)
 
 
 def choose_learning(model: Mowst, config: TrainConfig, parts: Sequence[str]) -> tuple[str, ...]:
