@@ -65,7 +65,8 @@ def fit(
     <https://arxiv.org/abs/2311.05185>`_ paper. :func:`~mowst.train.gate_fit.fit_gate` fits the
     gate, and chooses what predicts, by cross-validated likelihood on the validation nodes. A stage
     of a round is accepted if that likelihood rises by more than one standard error; otherwise
-    experts, gate and optimisers return to where they were. The algorithm of the paper, in which the
+    experts, gate and optimisers return to where they were. A part is trained again only after
+    another one was accepted, so that most runs end after one or two rounds. The algorithm of the paper, in which the
     gate learns on the training nodes, is :obj:`gate_fit="train"`; its published settings are the
     preset :obj:`"paper"`.
 
