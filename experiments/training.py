@@ -5,15 +5,21 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from mowst import Features, Graph, GraphTask, TrainConfig
+from mowst.labels import mean_nll
 from mowst.nn.call import call_expert
 from mowst.nn.signature import takes_edges
+from mowst.nn.softmax import log_softmax, softmax
 from mowst.train.calibration import calibrated_nll
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 Score = tuple[float, float]
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    r"""Returns the mean cross-entropy as training computes it, to the bit."""
+    return mean_nll(log_softmax(logits), y)
 
 
 def train(
@@ -32,7 +38,7 @@ def train(
         task (GraphTask): The task.
         config (TrainConfig): The optimiser, epochs, patience and selection.
         loss (callable, optional): :obj:`loss(logits, y)` on the training nodes.
-            (default: :func:`~torch.nn.functional.cross_entropy`)
+            (default: :func:`cross_entropy`)
         predict_val (callable, optional): Returns the class probabilities of the validation nodes by
             which states are selected. The module's own if :obj:`None`. (default: :obj:`None`)
 
@@ -66,7 +72,7 @@ def train(
             continue
         module.eval()
         with torch.no_grad():
-            prob = predict_val() if predict_val else compute_logits("val").softmax(dim=-1)
+            prob = predict_val() if predict_val else softmax(compute_logits("val"))
             score = score_val(prob, task, config)
         if score > best:
             best, best_epoch = score, epoch

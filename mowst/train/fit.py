@@ -66,9 +66,9 @@ def fit(
     gate, and chooses what predicts, by cross-validated likelihood on the validation nodes. A stage
     of a round is accepted if that likelihood rises by more than one standard error; otherwise
     experts, gate and optimisers return to where they were. A part is trained again only after
-    another one was accepted, so that most runs end after one or two rounds. The algorithm of the paper, in which the
-    gate learns on the training nodes, is :obj:`gate_fit="train"`; its published settings are the
-    preset :obj:`"paper"`.
+    another one was accepted, so that most runs end after one or two rounds. The algorithm of the
+    paper, in which the gate learns on the training nodes, is :obj:`gate_fit="train"`; its published
+    settings are the preset :obj:`"paper"`.
 
     An expert without learnable parameters, such as a frozen one, is legal: its stages are skipped.
     For an inductive task, training and all choices see :attr:`~mowst.task.GraphTask.visible` only.
