@@ -5,6 +5,7 @@ r"""Methods and baselines on data sets x strong experts x seeds, one JSON line p
     python experiments/methods.py run --method '[adagcn,graphmoe,ensemble,logit-average]' \
         --out experiments/results/baselines.jsonl
     python experiments/methods.py baselines          # prints that file and methods.jsonl
+    python experiments/methods.py change BEFORE AFTER    # the same runs of two commits
 
 Finished runs are skipped. Run k takes split k where a data set has several, and seed k. Settings
 are those of `mowst train`. AdaGCN has no strong expert: where two of them have the same settings,
@@ -34,6 +35,7 @@ from common import (
     spread,
 )
 from jsonargparse import auto_cli
+from scipy.stats import sem, t
 
 from mowst import seed_everything
 from mowst.study.lines import read_lines
@@ -172,5 +174,29 @@ def compare(method: str, base: str, out: Path = OUT) -> None:
     print(markdown(rows))
 
 
+def change(before: Path, after: Path) -> None:
+    r"""Prints the test scores of the same runs in two files in %, and their paired differences with
+    the 95 % interval of a t-distribution.
+
+    Args:
+        before: file of the runs of one commit.
+        after: file of the runs of another commit.
+    """
+    files = [pd.DataFrame(read_lines(file)) for file in (before, after)]
+    pairs = pd.merge(*files, on=KEYS, suffixes=(" before", " after"))
+    rows = []
+    for (data, strong, method), runs in pairs.groupby(KEYS[:3], sort=False):
+        scores = {name: 100 * runs[f"test {name}"] for name in ("before", "after")}
+        gain = scores["after"] - scores["before"]
+        low, high = t.interval(0.95, len(gain) - 1, gain.mean(), sem(gain))
+        row = {"data (runs)": f"{data} ({len(runs)})", "GNN": strong, "method": method}
+        row |= {name: spread(score) for name, score in scores.items()}
+        row["difference"] = f"{gain.mean():+.2f} ({low:+.2f} to {high:+.2f})"
+        for name in scores:
+            row[f"epochs {name}"] = f"{runs[f'evaluations {name}'].median():.0f}"
+        rows.append(row)
+    print(markdown(rows))
+
+
 if __name__ == "__main__":
-    auto_cli([run, table, baselines, compare])
+    auto_cli([run, table, baselines, compare, change])
