@@ -109,7 +109,7 @@ class FastConv(MessagePassing):
         bias: Tensor | None,
     ) -> Tensor:
         r"""Returns :math:`\mathbf{X} \mathbf{W}^{\top} + \mathbf{b}` of the nodes that the layer
-        computes plus its output so far. May be computed inside that.
+        computes, added to :obj:`out`, its output so far, whose memory may be used.
         """
         sparse = x.sparse(self.sparse_features) if isinstance(x, Features) else None
         if sparse is not None:

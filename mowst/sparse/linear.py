@@ -13,8 +13,8 @@ def map_dense(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, into: Tensor | None = None
 ) -> Tensor:
     r"""Returns :math:`\mathbf{X} \mathbf{W}^{\top} + \mathbf{b}`, or, if :obj:`into` is given,
-    :math:`\mathbf{X} \mathbf{W}^{\top} + \mathbf{b} + \mathbf{Y}`, which may be computed inside
-    :math:`\mathbf{Y}`.
+    :math:`\mathbf{X} \mathbf{W}^{\top} + \mathbf{b} + \mathbf{Y}`, whose result may use the memory
+    of :math:`\mathbf{Y}`.
 
     Shapes:
         - **x:** :math:`(N, F_{in})`, **weight:** :math:`(F_{out}, F_{in})`, **bias:**

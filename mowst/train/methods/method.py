@@ -63,6 +63,9 @@ class MixtureMethod(Method):
     def next_stage(
         self, model: Mowst, task: GraphTask, config: TrainConfig, done: Sequence[StageResult]
     ) -> Stage | None:
+        r"""Replays the stages in their order and returns the first that is not finished, see
+        :meth:`Method.next_stage`.
+        """
         pretrained = choose_pretrained(model, config)
         if len(done) < len(pretrained):
             return make_expert_stage(pretrained[len(done)], pretraining=True)
